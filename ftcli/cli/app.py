@@ -1,0 +1,86 @@
+"""The Typer app, the options that verbs share, and how errors become exit codes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from ftcli import __version__
+from ftcli.console import Console
+from ftcli.errors import EXIT_INTERRUPTED, FtcliError
+
+app = typer.Typer(
+    help="Fine-tune Hugging Face encoders from one YAML file.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Overrides = "key=value overrides, such as training.epochs=1"
+NumProcesses = Annotated[
+    int | None, typer.Option("--num-processes", min=1, help="Start this many workers on this machine.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only results, warnings and errors.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="The libraries' own messages too.")]
+Split = Annotated[str | None, typer.Option("--split", help="Name of the split.")]
+RemoteCode = Annotated[
+    bool, typer.Option("--allow-remote-code", help="Let hub: metrics run the code that they download.")
+]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"ftcli {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Fine-tune Hugging Face encoders from one YAML file."""
+
+
+@contextmanager
+def exit_codes(console: Console) -> Iterator[None]:
+    """Explain an FtcliError and exit with its code; Ctrl-C exits with 130; our own bugs keep their traceback."""
+    try:
+        yield
+    except FtcliError as error:
+        from ftcli.launching import report
+
+        report(error, console)
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        if console.speaks:
+            console.error("interrupted")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    except Exception as error:
+        from ftcli.launching import report
+
+        report(error, console)
+        raise typer.Exit(1) from None
+
+
+def with_workers(
+    num_processes: int | None, console: Console, check: Callable[[int], None], run: Callable[[], object]
+) -> None:
+    """Run here, or, when several processes are asked for and none was launched, check and start workers."""
+    with exit_codes(console):
+        from ftcli.launching import is_worker, launch
+
+        if num_processes is None or num_processes == 1 or is_worker():
+            run()
+            return
+        check(num_processes)
+        code = launch(sys.argv[1:], num_processes, console)
+        if code:
+            raise typer.Exit(code)

@@ -1,0 +1,1 @@
+"""The config: its schema, its YAML, and how file and command line become one frozen object."""

@@ -1,0 +1,157 @@
+"""From a YAML file and `key=value` overrides to one checked, frozen Config."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ftcli.config.explanations import Problem, explain
+from ftcli.config.schema import Config, config_type, cross_check
+from ftcli.config.yaml import Document, YamlError, dump, parse
+from ftcli.errors import ConfigError, list_problems
+from ftcli.tasks import TASKS
+
+COMMAND_LINE = "command line"
+DEFAULT_TASK = "text-classification"
+
+
+def load_config(source: str | Path | Config, overrides: Iterable[str] = ()) -> Config:
+    """Read a config file, lay `key=value` overrides over it, and check everything at once.
+
+    Relative local paths start at the working directory and come back absolute. A Config passes through,
+    with the overrides laid over it. Raises ConfigError that lists every problem with its place.
+    """
+    raw = _Raw.of(source)
+    for override in overrides:
+        raw.override(override)
+    raw.stop_if_wrong()
+    return _absolute(_validate(raw))
+
+
+def config_text(config: Config) -> str:
+    """Return a config as YAML that loads as the same config."""
+    return dump(config.model_dump(mode="json"))
+
+
+@dataclass
+class _Raw:
+    """What was written, before it is checked, and where each value was written."""
+
+    name: str
+    document: Document
+    values: dict[str, Any]
+    overridden: dict[tuple[str, ...], str] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, source: str | Path | Config) -> _Raw:
+        if isinstance(source, Config):
+            values = source.model_dump(mode="json")
+            return cls("config", Document(values), values)
+        document = _read(Path(source))
+        if not isinstance(document.value, dict):
+            raise ConfigError(f"{source}: expected keys such as model: and data:, found {document.value!r:.60}")
+        values = document.value
+        values.setdefault("task", DEFAULT_TASK)
+        values.setdefault("output_dir", f"runs/{Path(source).stem}")
+        return cls(str(source), document, values)
+
+    def override(self, text: str) -> None:
+        """Lay one `a.b=value` over the values; the value is YAML."""
+        dotted, equals, value = text.partition("=")
+        path = tuple(dotted.split("."))
+        if not equals or not all(path):
+            self.problems.append(Problem((), f"{text!r} is not key=value; write for example training.epochs=3"))
+            return
+        self.overridden[path] = text
+        try:
+            parsed = parse(value).value
+        except YamlError as error:
+            self.problems.append(Problem(path, str(error)))
+            return
+        node = self.values
+        for part in path[:-1]:
+            if not isinstance(node.get(part), dict):
+                node[part] = {}
+            node = node[part]
+        node[path[-1]] = parsed
+
+    def place(self, path: Sequence[str | int]) -> str:
+        """Say where a key was written: the override, or line and column, or those of its section."""
+        path = tuple(path)
+        if not path:
+            return ""
+        for written, text in self.overridden.items():
+            if written == path or written[: len(path)] == path or path[: len(written)] == written:
+                return f"{COMMAND_LINE} ({text})"
+        for end in range(len(path), 0, -1):
+            if path[:end] in self.document.places:
+                line, column = self.document.places[path[:end]]
+                return f"{line}:{column}"
+        return ""
+
+    def stop_if_wrong(self) -> None:
+        """Raise all problems as one ConfigError, in the order of their places."""
+        if self.problems:
+            lines = [
+                " ".join(filter(None, (self.place(problem.path), problem.text()))) for problem in self.problems
+            ]
+            raise ConfigError(list_problems(self.name, lines))
+
+
+def _read(path: Path) -> Document:
+    try:
+        return parse(path.read_text(encoding="utf-8-sig"))
+    except YamlError as error:
+        raise ConfigError(f"{path}:{error.line}:{error.column} {error}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such config file; give the path of a YAML file") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _validate(raw: _Raw) -> Config:
+    task = raw.values["task"]
+    if not isinstance(task, str) or task not in TASKS:
+        raw.problems.append(Problem(("task",), f"unknown task {task!r}; known are {', '.join(TASKS)}"))
+        raw.stop_if_wrong()
+    schema = config_type(task)
+    try:
+        config = schema.model_validate(raw.values)
+    except ValidationError as error:
+        raw.problems += explain(error, raw.values, schema)
+        raw.stop_if_wrong()
+        raise
+    raw.problems += [Problem(tuple(path.split(".")), text) for path, text in cross_check(config)]
+    raw.stop_if_wrong()
+    return config
+
+
+def looks_local(path: str) -> bool:
+    """Whether a path is meant on this machine: it exists, or starts as a path and never reaches the Hub."""
+    return path.startswith(("./", "../", "/", "~")) or Path(path).exists()
+
+
+def _absolute(config: Config) -> Config:
+    """Make every local path absolute, so that the run can be used from anywhere."""
+
+    def absolute(path: str | None) -> str | None:
+        return path if path is None else os.path.abspath(Path(path).expanduser())  # noqa: PTH100 - keeps symlinks
+
+    model, data = config.model, config.data
+    if looks_local(model.name_or_path):
+        model = model.model_copy(update={"name_or_path": absolute(model.name_or_path)})
+    if data.path is not None and looks_local(data.path):
+        data = data.model_copy(update={"path": absolute(data.path)})
+    if data.files is not None:
+        files = {split: absolute(path) for split, path in data.files.model_dump().items()}
+        data = data.model_copy(update={"files": data.files.model_copy(update=files)})
+    return config.model_copy(update={"model": model, "data": data, "output_dir": absolute(config.output_dir)})
+

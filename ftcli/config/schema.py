@@ -1,0 +1,283 @@
+"""The config's schema: the one place where a key, its type, its default and its help are written.
+
+Each key also says whether it changes the result of a run, and what transformers' TrainingArguments calls it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BeforeValidator, create_model
+from pydantic import Field as Limits
+
+from ftcli.metrics.names import HUB_PREFIX, LOSS, METRICS, Direction
+from ftcli.tasks import TASKS
+from ftcli.tasks.base import Task
+from ftcli.tasks.options import Columns, Names, Section, setting
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Schedule = Literal[
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "polynomial",
+    "constant",
+    "constant_with_warmup",
+    "inverse_sqrt",
+    "cosine_with_min_lr",
+    "cosine_warmup_with_min_lr",
+    "warmup_stable_decay",
+]
+
+
+def _list_to_pair(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+Beta = Annotated[float, Limits(ge=0, lt=1)]
+Positive = Annotated[int, Limits(ge=1)]
+
+
+class ModelSection(Section):
+    """Which encoder to fine-tune."""
+
+    name_or_path: str = setting(
+        help="Hub id, local directory, or package:MODULE/PATH for a model inside an installed package",
+        min_length=1,
+        trainer=("model_name_or_path",),
+    )
+    revision: str | None = setting(None, help="Branch, tag or commit of a Hub model", trainer=("model_revision",))
+
+
+class DataFiles(Section):
+    """Files named one by one, instead of `data.path`."""
+
+    train: str | None = setting(None, help="File of the train split", trainer=("train_file",))
+    validation: str | None = setting(None, help="File of the validation split", trainer=("validation_file",))
+    test: str | None = setting(None, help="File of the test split", trainer=("test_file",))
+
+
+class DataSection(Section):
+    """Which rows to read, and how they become features."""
+
+    path: str | None = setting(
+        None,
+        help="Hub id, save_to_disk folder, or folder with train/validation/test files",
+        trainer=("dataset_name",),
+    )
+    name: str | None = setting(
+        None, help="Configuration of a Hub data set", trainer=("dataset_config_name", "task_name")
+    )
+    revision: str | None = setting(None, help="Branch, tag or commit of a Hub data set")
+    files: DataFiles | None = setting(None, help="Files by split, instead of path")
+    columns: Section = setting(help="Which columns hold the text and the answers")
+    labels: Annotated[Names, Limits(min_length=2)] | None = setting(
+        None,
+        help="Ordered label names; of two, the last is the positive class. null: the data's own order, else sorted",
+    )
+    train_split: str = setting("train", help="Split to learn from", trainer=("dataset_train_split",))
+    validation_split: str = setting(
+        "validation", help="Split to evaluate while training", trainer=("dataset_test_split",)
+    )
+    test_split: str = setting("test", help="Split kept for the end", changes_result=False)
+    max_length: int = setting(
+        512,
+        help="Tokens a feature, never above the model's limit; longer texts are truncated and counted",
+        ge=4,
+        trainer=("max_seq_length",),
+    )
+    padding: Literal["longest", "max_length"] = setting(
+        "longest",
+        help="Pad to the longest of a batch, or to max_length for fixed shapes",
+        trainer=("pad_to_max_length",),
+    )
+    pad_to_multiple_of: Positive | None = setting(None, help="Round padded lengths up to a multiple of this")
+    quoting: Literal["auto", "none", "minimal"] = setting(
+        "auto", help="Quotes in csv and tsv files; auto is none for a .tsv whose quotes do not pair"
+    )
+    empty_text: Literal["error", "keep"] = setting(
+        "error", help="What to do with a missing or empty text: stop, or keep it as an empty text"
+    )
+
+
+class TrainingSection(Section):
+    """The updates: how many, how large, and what computes them."""
+
+    epochs: Positive = setting(3, help="Passes over the train split", trainer=("num_train_epochs",))
+    max_steps: Positive | None = setting(None, help="End after this many updates, if that is earlier")
+    device: Literal["auto", "cpu"] = setting(
+        "auto", help="auto takes an accelerator where there is one", trainer=("use_cpu", "no_cuda")
+    )
+    batch_size: Positive = setting(
+        8, help="Examples an update, over all processes", trainer=("per_device_train_batch_size",)
+    )
+    micro_batch_size: Positive | None = setting(
+        None,
+        help="Most examples in one forward pass; null: batch_size / processes",
+        trainer=("gradient_accumulation_steps", "auto_find_batch_size"),
+    )
+    precision: Precision = setting(
+        "auto", help="Precision of the matrix products; weights stay fp32", trainer=("fp16", "bf16", "tf32")
+    )
+    max_grad_norm: float | None = setting(
+        None, help="Clip the gradient of the whole update to this norm", gt=0
+    )
+
+
+class OptimizerSection(Section):
+    """AdamW; biases and norms are never decayed."""
+
+    name: Literal["adamw"] = setting("adamw", help="The optimizer", trainer=("optim",))
+    learning_rate: float = setting(5e-5, help="Peak learning rate", gt=0)
+    weight_decay: float = setting(0.0, help="Decoupled weight decay", ge=0)
+    betas: Annotated[tuple[Beta, Beta], BeforeValidator(_list_to_pair)] = setting(
+        (0.9, 0.999), help="Decay rates of the two moments", trainer=("adam_beta1", "adam_beta2")
+    )
+    epsilon: float = setting(1e-8, help="Added to the denominator", gt=0, trainer=("adam_epsilon",))
+
+
+class SchedulerSection(Section):
+    """The learning rate as a function of the step."""
+
+    name: Schedule = setting("linear", help="A schedule of transformers", trainer=("lr_scheduler_type",))
+    warmup_steps: float | int = setting(
+        0, help="Updates of warm-up, or below 1 a share of all updates", ge=0, trainer=("warmup_ratio",)
+    )
+    options: dict[str, Any] = setting(
+        {}, help="Further arguments of the schedule, such as num_cycles", trainer=("lr_scheduler_kwargs",)
+    )
+
+
+class EvaluationSection(Section):
+    """When to evaluate, on what terms, and which score decides."""
+
+    every: Literal["epoch", "never"] | Positive = setting(
+        "epoch", help="epoch, a number of updates, or never", trainer=("eval_strategy", "eval_steps")
+    )
+    batch_size: Positive = setting(
+        64, help="Examples in one forward pass", changes_result=False, trainer=("per_device_eval_batch_size",)
+    )
+    metrics: Names | None = setting(
+        None, help="Metrics to compute; null: accuracy and f1, or f1_macro for more than two labels"
+    )
+    best_metric: str | None = setting(
+        None,
+        help="The score that decides which evaluation is best; null: the last metric",
+        trainer=("metric_for_best_model", "greater_is_better", "load_best_model_at_end"),
+    )
+    directions: dict[str, Direction] = setting(
+        {}, help="For hub: metrics, which way is better: higher or lower"
+    )
+    early_stopping_patience: Positive | None = setting(
+        None, help="Stop after this many evaluations without a better score"
+    )
+
+
+class LoggingSection(Section):
+    """What is shown while training."""
+
+    every_steps: Positive = setting(
+        10, help="Updates between two plain progress lines", changes_result=False, trainer=("logging_steps",)
+    )
+
+
+class Config(Section):
+    """One experiment."""
+
+    task: str = setting(help="The kind of problem")
+    seed: int = setting(42, help="Seed of new weights, order and dropout", ge=0, lt=2**32)
+    model: ModelSection = setting(help="Which encoder to fine-tune")
+    data: DataSection = setting(help="Which rows to read, and how")
+    training: TrainingSection = setting(TrainingSection(), help="The updates")
+    optimizer: OptimizerSection = setting(OptimizerSection(), help="The optimizer")
+    scheduler: SchedulerSection = setting(SchedulerSection(), help="The learning rate over time")
+    evaluation: EvaluationSection = setting(EvaluationSection(), help="Scores while training")
+    logging: LoggingSection = setting(LoggingSection(), help="What is shown", changes_result=False)
+    output_dir: str = setting(
+        help="The run directory; by default runs/ and the config's name", min_length=1, changes_result=False
+    )
+
+    def build_task(self) -> Task:
+        """Return the task with its columns."""
+        return TASKS[self.task](self.data.columns)
+
+
+@cache
+def config_type(task_name: str) -> type[Config]:
+    """Derive the config class of one task: its name and its columns take their places in the schema."""
+    task = TASKS[task_name]
+    data = create_model(
+        "DataSection",
+        __base__=DataSection,
+        __doc__=DataSection.__doc__,
+        columns=(task.columns_type, setting(help="Which columns hold the text and the answers")),
+    )
+    return create_model(
+        "Config",
+        __base__=Config,
+        __doc__=Config.__doc__,
+        task=(Literal[task_name], setting(help="The kind of problem")),
+        data=(data, setting(help="Which rows to read, and how")),
+    )
+
+
+class Key(NamedTuple):
+    """One key of the schema: its dotted path, its field, and the section that it opens, if it is one."""
+
+    path: str
+    field: Any
+    section: type[Section] | None
+
+
+def keys(section: type[Section], prefix: str = "") -> Iterator[Key]:
+    """List every key of a section, depth first, in the order of the schema."""
+    for name, field in section.model_fields.items():
+        inner = _section_of(field.annotation)
+        yield Key(prefix + name, field, inner)
+        if inner is not None:
+            yield from keys(inner, f"{prefix}{name}.")
+
+
+def _section_of(annotation: Any) -> type[Section] | None:
+    for option in (annotation, *getattr(annotation, "__args__", ())):
+        if isinstance(option, type) and issubclass(option, Section):
+            return option
+    return None
+
+
+def cross_check(config: Config) -> Iterator[tuple[str, str]]:
+    """Yield (key, problem) for values that are fine alone and wrong together."""
+    data, evaluation = config.data, config.evaluation
+    if (data.path is None) == (data.files is None):
+        yield "data", "set exactly one of data.path and data.files"
+    if data.labels and len(set(data.labels)) < len(data.labels):
+        yield "data.labels", "names a label twice; give each name once"
+    warmup = config.scheduler.warmup_steps
+    if warmup >= 1 and warmup != int(warmup):
+        yield "scheduler.warmup_steps", f"{warmup} is neither a whole number of updates nor a share below 1"
+    if warmup and config.scheduler.name == "constant":
+        yield "scheduler.warmup_steps", "the schedule constant has no warm-up; choose constant_with_warmup"
+    yield from _check_metrics(config)
+    best, metrics = evaluation.best_metric, evaluation.metrics
+    if best is not None and best != LOSS and metrics is not None and best not in metrics:
+        wanted = ", ".join((*metrics, LOSS))
+        yield "evaluation.best_metric", f"{best} is not computed; choose one of {wanted}, or add it to metrics"
+
+
+def _check_metrics(config: Config) -> Iterator[tuple[str, str]]:
+    from difflib import get_close_matches
+
+    known = TASKS[config.task].metrics
+    for name in config.evaluation.metrics or ():
+        if name.startswith(HUB_PREFIX):
+            if name not in config.evaluation.directions:
+                yield (
+                    "evaluation.metrics",
+                    f"{name} needs a stated direction: evaluation.directions={{'{name}': higher}} or lower",
+                )
+        elif name not in known:
+            near = get_close_matches(name, METRICS, 1)
+            hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}, and hub:NAME"
+            yield "evaluation.metrics", f"unknown metric {name}{hint}"

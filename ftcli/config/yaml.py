@@ -1,0 +1,149 @@
+"""YAML as people expect it: YAML 1.2 scalars, the place of every key, no duplicate keys, no tags.
+
+PyYAML reads YAML 1.1, where `no` is false and `1e-5` is text. Here the core schema of YAML 1.2.2, chapter 10.3,
+decides, except that numbers with a leading zero stay text, because two readers disagree about them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml as pyyaml
+
+MAX_BYTES = 1_000_000
+MAX_NODES = 20_000
+Path = tuple[str | int, ...]
+
+_CORE = {
+    "null": (r"null|Null|NULL|~|", ["n", "N", "~", ""]),
+    "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    "int": (r"[-+]?(?:0|[1-9][0-9]*)|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    "float": (
+        r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[-+]?(?:0|[1-9][0-9]*)[eE][-+]?[0-9]+"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+}
+_PREFIX = "tag:yaml.org,2002:"
+
+
+class YamlError(Exception):
+    """What is wrong with a document, and where: line and column count from 1."""
+
+    def __init__(self, message: str, line: int = 1, column: int = 1) -> None:
+        super().__init__(message)
+        self.line, self.column = line, column
+
+
+@dataclass
+class Document:
+    """A document's value, and the line and column where each key and list item starts."""
+
+    value: Any = None
+    places: dict[Path, tuple[int, int]] = field(default_factory=dict)
+
+
+class _Loader(pyyaml.SafeLoader):
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own class attribute
+
+
+class _Dumper(pyyaml.SafeDumper):
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own class attribute
+
+
+for _name, (_pattern, _first) in _CORE.items():
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(_PREFIX + _name, re.compile(rf"(?:{_pattern})\Z"), _first)
+
+
+def parse(text: str) -> Document:
+    """Read one document. Raises YamlError with the place of the first thing that is wrong."""
+    if len(text) > MAX_BYTES:
+        raise YamlError(f"the file has more than {MAX_BYTES:,} characters; a config is a page or two")
+    try:
+        node = pyyaml.compose(text, Loader=_Loader)
+    except pyyaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        raise YamlError(f"not YAML: {error.problem or error.context}", line, column) from None
+    except pyyaml.YAMLError as error:
+        raise YamlError(f"not YAML: {error}".splitlines()[0]) from None
+    except RecursionError:
+        raise YamlError("nested too deep; a config has three levels") from None
+    document = Document()
+    document.value = _Builder(document).build(node, ())
+    return document
+
+
+def dump(value: Any) -> str:
+    """Write plain data so that `parse` reads the same data back."""
+    return pyyaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+class _Builder:
+    """Turns nodes into values, noting places and counting nodes so that aliases cannot explode."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.num_nodes = 0
+
+    def build(self, node: Any, path: Path) -> Any:
+        if node is None:
+            return None
+        self.num_nodes += 1
+        if self.num_nodes > MAX_NODES or len(path) > 20:
+            raise _at(node, "too many values or levels, perhaps through aliases; write the values out")
+        if isinstance(node, pyyaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, pyyaml.SequenceNode):
+            return [self._item(child, (*path, index)) for index, child in enumerate(node.value)]
+        return _scalar(node)
+
+    def _item(self, node: Any, path: Path) -> Any:
+        self.document.places.setdefault(path, _place(node))
+        return self.build(node, path)
+
+    def _mapping(self, node: Any, path: Path) -> dict[str, Any]:
+        if node.tag != _PREFIX + "map":
+            raise _at(node, f"the tag {node.tag} is not supported; write plain values")
+        mapping: dict[str, Any] = {}
+        first_line: dict[str, int] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, pyyaml.ScalarNode):
+                raise _at(key_node, "a key must be text")
+            key = key_node.value
+            line = key_node.start_mark.line + 1
+            if key in mapping:
+                raise _at(key_node, f"{key!r} stands twice, in lines {first_line[key]} and {line}; keep one")
+            first_line[key] = line
+            self.document.places[(*path, key)] = _place(key_node)
+            mapping[key] = self.build(value_node, (*path, key))
+        return mapping
+
+
+def _scalar(node: Any) -> Any:
+    kind, text = node.tag.removeprefix(_PREFIX), node.value
+    if kind == "str":
+        return text
+    if kind == "null":
+        return None
+    if kind == "bool":
+        return text.lower() == "true"
+    if kind == "int":
+        base = {"0o": 8, "0x": 16}.get(text[:2], 10)
+        if len(text) > 100:
+            raise _at(node, f"a number of {len(text)} digits")
+        return int(text, base)
+    if kind == "float":
+        return float(text.replace(".inf", "inf").replace(".nan", "nan").replace(".NaN", "nan"))
+    raise _at(node, f"the tag {node.tag} is not supported; write plain values")
+
+
+def _place(node: Any) -> tuple[int, int]:
+    return node.start_mark.line + 1, node.start_mark.column + 1
+
+
+def _at(node: Any, message: str) -> YamlError:
+    return YamlError(message, *_place(node))

@@ -1,0 +1,156 @@
+"""The only printer: the main process alone speaks, results go to stdout and everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+    from rich.console import RenderableType
+
+
+class Progress(Protocol):
+    """What a loop tells the person who watches it."""
+
+    def advance(self, **values: str) -> None:
+        """Count one step and show the given values beside the bar."""
+
+
+@dataclass(frozen=True)
+class Console:
+    """Where the commands print.
+
+    quiet: only results, warnings and errors. verbose: the libraries' own messages too.
+    json_output: stdout gets exactly one JSON object, from `result`.
+    is_main: False silences this process; by default it is read from the launcher's RANK.
+    """
+
+    quiet: bool = False
+    verbose: bool = False
+    json_output: bool = False
+    is_main: bool | None = None
+
+    @property
+    def speaks(self) -> bool:
+        """Whether this is the process that prints."""
+        return os.environ.get("RANK", "0") == "0" if self.is_main is None else self.is_main
+
+    def info(self, *lines: str) -> None:
+        """Tell how the work goes: on stderr, unless quiet."""
+        if self.speaks and not self.quiet:
+            for line in lines:
+                _stderr().print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def fields(self, title: str, rows: Iterable[tuple[str, str]]) -> None:
+        """Print a title and aligned name-value lines on stderr, unless quiet."""
+        rows = list(rows)
+        width = max(len(name) for name, _ in rows)
+        indent = "\n" + " " * (width + 4)
+        self.info(title, *(f"  {name:<{width}}  {value.replace(chr(10), indent)}" for name, value in rows))
+
+    def warn(self, message: str) -> None:
+        """Print a warning on stderr, quiet or not."""
+        if self.speaks:
+            _stderr().print(f"warning: {message}", markup=False, highlight=False, soft_wrap=True)
+
+    def error(self, message: str) -> None:
+        """Print an error on stderr, from whichever process calls."""
+        _stderr().print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+
+    def result(self, record: Mapping[str, Any], text: RenderableType) -> None:
+        """Print the outcome on stdout: the record with `--json`, the text otherwise."""
+        if not self.speaks:
+            return
+        if self.json_output:
+            sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
+            sys.stdout.flush()
+        else:
+            from rich.console import Console as RichConsole
+
+            RichConsole(soft_wrap=isinstance(text, str)).print(text, highlight=False)
+
+    @contextmanager
+    def progress(self, description: str, total: int, every: int) -> Iterator[Progress]:
+        """Show a live bar on a terminal; elsewhere print a plain line every `every` steps and at the end."""
+        if not self.speaks or self.quiet:
+            yield _Silent()
+        elif _stderr().is_terminal:
+            with _live_bar() as bar:
+                yield _Bar(bar, bar.add_task(description, total=total, values=""))
+        else:
+            yield _Lines(self, description, total, every)
+
+    def calm_libraries(self) -> None:
+        """Keep the chatter of the libraries to ourselves, unless verbose; call it before they are imported."""
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+        if self.verbose and self.speaks:
+            return
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        os.environ.setdefault("DATASETS_VERBOSITY", "error")
+        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        warnings.filterwarnings("ignore", module=r"(torch|transformers|datasets|evaluate|accelerate)(\..*)?")
+
+
+class _Silent:
+    def advance(self, **values: str) -> None:
+        pass
+
+
+class _Lines:
+    """Progress for pipes and log files."""
+
+    def __init__(self, console: Console, description: str, total: int, every: int) -> None:
+        self.console, self.description, self.total, self.every = console, description, total, every
+        self.done = 0
+
+    def advance(self, **values: str) -> None:
+        self.done += 1
+        if self.done % self.every == 0 or self.done == self.total:
+            told = "  ".join(f"{name} {value}" for name, value in values.items())
+            self.console.info(f"{self.description} {self.done}/{self.total}  {told}")
+
+
+class _Bar:
+    """Progress for a person at a terminal."""
+
+    def __init__(self, bar: Any, task: Any) -> None:
+        self.bar, self.task = bar, task
+
+    def advance(self, **values: str) -> None:
+        told = " ".join(f"[dim]{name}[/dim] {value}" for name, value in values.items())
+        self.bar.update(self.task, advance=1, values=told)
+
+
+def _live_bar() -> Any:
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    return RichProgress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[values]}"),
+        TimeRemainingColumn(compact=True),
+        console=_stderr(),
+    )
+
+
+_stderr_console: RichConsole | None = None
+
+
+def _stderr() -> RichConsole:
+    """One rich console for stderr, so that lines printed during a live bar go above it."""
+    global _stderr_console
+    if _stderr_console is None or _stderr_console.file is not sys.stderr:
+        from rich.console import Console as RichConsole
+
+        _stderr_console = RichConsole(file=sys.stderr)
+    return _stderr_console

@@ -1,0 +1,1 @@
+"""From a source to batches: rows, features, updates, padded tensors."""

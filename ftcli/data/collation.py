@@ -1,0 +1,73 @@
+"""From arrays to padded tensors: one function for every task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ftcli.data.preparation import Features, Ragged
+from ftcli.tasks.base import Field
+
+
+@dataclass(frozen=True)
+class Collation:
+    """How features become a batch.
+
+    fields: what each column is and how it is padded. fixed_length: pad to this many tokens; None pads to the
+    longest of the batch. multiple_of: round the padded length up, but not above limit, the most tokens that the
+    model takes. padding_side: where the tokenizer pads.
+    """
+
+    fields: Mapping[str, Field]
+    fixed_length: int | None = None
+    multiple_of: int | None = None
+    limit: int | None = None
+    padding_side: str = "right"
+
+    def __call__(self, features: Features, indices: Sequence[int]) -> dict[str, torch.Tensor]:
+        """Return the tensors of B features: (B, T) per-token fields, (B,) others, and the attention mask."""
+        ids = features.columns["input_ids"]
+        assert isinstance(ids, Ragged)
+        lengths_B = np.asarray([len(ids[index]) for index in indices])
+        num_slots = self.padded_length(int(lengths_B.max()))
+        batch = {
+            name: torch.from_numpy(self._column(features.columns[name], field, indices, num_slots))
+            for name, field in self.fields.items()
+        }
+        slots_T = np.arange(num_slots)
+        filled_BT = slots_T < lengths_B[:, None]
+        if self.padding_side == "left":
+            filled_BT = slots_T >= (num_slots - lengths_B)[:, None]
+        batch["attention_mask"] = torch.from_numpy(filled_BT.astype("int64"))
+        return batch
+
+    def _column(
+        self, column: Ragged | np.ndarray, field: Field, indices: Sequence[int], num_slots: int
+    ) -> np.ndarray:
+        if not isinstance(column, Ragged):
+            return np.asarray(column[list(indices)], dtype=field.dtype)
+        padded_BT = np.full((len(indices), num_slots), field.pad, dtype=field.dtype)
+        for slots_T, index in zip(padded_BT, indices, strict=True):
+            values = column[index]
+            if self.padding_side == "left":
+                slots_T[num_slots - len(values) :] = values
+            else:
+                slots_T[: len(values)] = values
+        return padded_BT
+
+    def padded_length(self, longest: int) -> int:
+        """Return the tokens a feature takes in a batch whose longest feature has this many."""
+        length = self.fixed_length or longest
+        if self.multiple_of is not None:
+            length = -(-length // self.multiple_of) * self.multiple_of
+        return length if self.limit is None else min(length, self.limit)
+
+
+def model_inputs(
+    batch: Mapping[str, torch.Tensor], fields: Mapping[str, Field]
+) -> dict[str, torch.Tensor]:
+    """Return what the model sees of a batch: everything that is not a target."""
+    return {name: tensor for name, tensor in batch.items() if name not in fields or not fields[name].is_target}

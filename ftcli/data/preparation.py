@@ -1,0 +1,213 @@
+"""From rows to features: tokenized once, kept in contiguous arrays, and cached under a stable fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from ftcli.data.sources import SplitRows
+from ftcli.errors import DataError
+from ftcli.tasks.base import Field, LabelSet, Task
+from ftcli.tasks.tokenization import Tokenization
+
+ROWS_AT_ONCE = 1000
+# Raise it when the same rows and settings would give other features.
+_PREPARATION_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """F sequences of different lengths in one array: sequence i is values[offsets[i]:offsets[i + 1]]."""
+
+    values: np.ndarray
+    offsets: np.ndarray
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.values[self.offsets[index] : self.offsets[index + 1]]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(F,) the length of each sequence."""
+        return np.diff(self.offsets)
+
+
+@dataclass(frozen=True)
+class Features:
+    """The F encoded inputs of a split.
+
+    columns: name -> Ragged for a per-token field, (F,) array otherwise. rows: (F,) the row of each feature.
+    lengths: (F,) tokens. truncated: (F,) whether tokens were lost. num_rows: rows of the split.
+    """
+
+    columns: Mapping[str, Ragged | np.ndarray]
+    rows: np.ndarray
+    truncated: np.ndarray
+    num_rows: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(F,) tokens a feature."""
+        ids = self.columns["input_ids"]
+        assert isinstance(ids, Ragged)
+        return ids.lengths
+
+
+@dataclass(frozen=True)
+class PreparedSplit:
+    """A split ready for batches, and the rows that it came from."""
+
+    name: str
+    rows: SplitRows
+    features: Features
+
+
+def input_fields(tokenization: Tokenization) -> dict[str, Field]:
+    """Return the fields that the model may see, with their padding: what the tokenizer gives and the model takes."""
+    pads = {"input_ids": tokenization.tokenizer.pad_token_id}
+    names = [name for name in tokenization.tokenizer.model_input_names if name != "attention_mask"]
+    return {name: Field(pad=pads.get(name, 0)) for name in names if name in tokenization.accepts}
+
+
+def prepare(rows: SplitRows, task: Task, labels: LabelSet, tokenization: Tokenization) -> PreparedSplit:
+    """Encode a split, or take the features from the cache.
+
+    One process does the work while others wait for its lock, so this may run in every process, before or
+    after the process group exists. Raises DataError for answers that do not fit the labels.
+    """
+    answers = task.answers(rows, labels)
+    fields = {**input_fields(tokenization), **task.target_fields}
+    folder = cache_directory() / "features" / _fingerprint(rows, task, labels, tokenization)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.exists():
+            aside = folder.with_suffix(".partial")
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir()
+            _encode_into(aside, rows, answers, task, labels, tokenization, fields)
+            aside.rename(folder)
+    return PreparedSplit(rows.split, rows, _open(folder, fields, len(rows)))
+
+
+def cache_directory() -> Path:
+    """Where features are kept: FTCLI_CACHE, else ftcli in the user's cache directory (XDG_CACHE_HOME)."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("FTCLI_CACHE") or Path(home) / "ftcli")
+
+
+def _encode_into(
+    folder: Path,
+    rows: SplitRows,
+    answers: Mapping[str, Sequence[Any]],
+    task: Task,
+    labels: LabelSet,
+    tokenization: Tokenization,
+    fields: Mapping[str, Field],
+) -> None:
+    chunks: dict[str, list[np.ndarray]] = {name: [] for name in (*fields, "rows", "truncated")}
+    lengths: dict[str, list[np.ndarray]] = {name: [] for name in fields}
+    for first, batch in rows.batches(ROWS_AT_ONCE):
+        size = len(next(iter(batch.values())))
+        batch = {**batch, **{name: values[first : first + size] for name, values in answers.items()}}
+        texts = {name: ["" if text is None else text for text in batch[name]] for name in task.text_columns}
+        encoded = task.encode({**batch, **texts}, labels, tokenization)
+        for name, field in fields.items():
+            column = encoded.columns[name]
+            dtype = "int32" if field.dtype == "int64" else field.dtype
+            if field.per_token:
+                lengths[name].append(np.fromiter(map(len, column), "int64", len(column)))
+                column = [value for values in column for value in values]
+            chunks[name].append(np.asarray(column, dtype))
+        chunks["rows"].append(np.asarray(encoded.rows, "int64") + first)
+        chunks["truncated"].append(np.asarray(encoded.truncated, "bool"))
+    for name, parts in chunks.items():
+        np.save(folder / f"{name}.npy", np.concatenate(parts), allow_pickle=False)
+    for name, parts in lengths.items():
+        if parts:
+            offsets = np.concatenate([[0], np.cumsum(np.concatenate(parts))])
+            np.save(folder / f"{name}.offsets.npy", offsets, allow_pickle=False)
+
+
+def _open(folder: Path, fields: Mapping[str, Field], num_rows: int) -> Features:
+    def load(name: str) -> np.ndarray:
+        array: np.ndarray = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        return array
+
+    columns = {
+        name: Ragged(load(name), load(f"{name}.offsets")) if field.per_token else load(name)
+        for name, field in fields.items()
+    }
+    return Features(columns, load("rows"), load("truncated"), num_rows)
+
+
+def _fingerprint(rows: SplitRows, task: Task, labels: LabelSet, tokenization: Tokenization) -> str:
+    """Hash all that decides the features: content, columns, labels, tokenizer, limits and versions."""
+    import tokenizers
+
+    tokenizer = tokenization.tokenizer
+    parts = {
+        "version": _PREPARATION_VERSION,
+        "rows": rows.fingerprint,
+        "task": task.name,
+        "columns": task.columns.model_dump(mode="json"),
+        "labels": labels.names,
+        "tokenizer": hashlib.sha256(_bare(tokenizer).encode()).hexdigest(),
+        "inputs": sorted(name for name in tokenizer.model_input_names if name in tokenization.accepts),
+        "special": [tokenizer.pad_token_id, tokenizer.padding_side, tokenizer.truncation_side],
+        "max_length": tokenization.max_length,
+        "tokenizers": tokenizers.__version__,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _bare(tokenizer: Any) -> str:
+    """Return the tokenizer as JSON, without the truncation and padding that its last call left in it."""
+    described = json.loads(tokenizer.backend_tokenizer.to_str())
+    described.update(truncation=None, padding=None)
+    return json.dumps(described, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class SplitStatistics:
+    """What there is to say about a split: for the header, `inspect-batch` and data.json."""
+
+    num_rows: int
+    num_features: int
+    num_tokens: int
+    truncated_share: float
+    length_quantiles: dict[str, int]
+
+    @classmethod
+    def of(cls, features: Features) -> SplitStatistics:
+        """Count. Raises DataError for a split without features."""
+        if not len(features):
+            raise DataError("the split has no rows")
+        marks = {"min": 0.0, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95, "max": 1.0}
+        lengths = np.asarray(features.lengths)
+        return cls(
+            num_rows=features.num_rows,
+            num_features=len(features),
+            num_tokens=int(lengths.sum()),
+            truncated_share=float(features.truncated.mean()),
+            length_quantiles={name: int(np.quantile(lengths, q, method="lower")) for name, q in marks.items()},
+        )
+
+
+def label_counts(features: Features, labels: LabelSet) -> dict[str, int]:
+    """Count how often each label occurs; targets that are padded per token count by token."""
+    targets = features.columns["labels"]
+    values = targets.values if isinstance(targets, Ragged) else targets
+    counted = np.bincount(values[values >= 0], minlength=len(labels))
+    return dict(zip(labels.names, map(int, counted), strict=True))
+

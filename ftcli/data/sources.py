@@ -1,0 +1,244 @@
+"""From the config's `data` to the rows of a split: Hub data sets, save_to_disk folders, and files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from ftcli.config.loading import looks_local
+from ftcli.config.schema import DataSection
+from ftcli.data import files
+from ftcli.errors import DataError, ModelError, list_problems
+from ftcli.tasks.base import Task
+
+# Raise it when the same file would be read into other rows.
+_READER_VERSION = 1
+
+
+@dataclass(frozen=True)
+class SplitRows:
+    """The rows of one split, with the columns that the task asks for.
+
+    dataset: the columns as the datasets library keeps them, memory-mapped. fingerprint: changes with the
+    content. file: where rows can be pointed at by line.
+    """
+
+    split: str
+    source: str
+    dataset: Any
+    fingerprint: str
+    declared: dict[str, tuple[str, ...]]
+    file: Path | None = None
+    quoting: str = "auto"
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def column(self, name: str) -> Sequence[Any]:
+        """Return one column, whole."""
+        values: Sequence[Any] = self.dataset.data.column(name).to_pylist()
+        return values
+
+    def batches(self, size: int) -> Iterator[tuple[int, dict[str, list[Any]]]]:
+        """Yield (first row, columns) for consecutive rows."""
+        for first in range(0, len(self), size):
+            yield first, self.dataset[first : first + size]
+
+    def class_names(self, name: str) -> tuple[str, ...] | None:
+        """Return the names that the data declares for a column's integers, if it does."""
+        return self.declared.get(name)
+
+    def where(self, indices: Iterable[int]) -> list[str]:
+        """Say where rows stand: physical lines of a file, else row numbers that count from 0."""
+        indices = list(indices)
+        if self.file is None:
+            return [f"row {index}" for index in indices]
+        return files.places(self.file, self.quoting, indices)
+
+
+def load_split(data: DataSection, split: str, task: Task) -> SplitRows:
+    """Read one split with the task's columns, and check its columns and texts.
+
+    Raises DataError (no such split, column or file, broken format, empty text) or ModelError (the Hub).
+    """
+    if data.files is not None:
+        rows = _from_file(_named_file(data, split), split, data, task)
+    elif data.path is not None and looks_local(data.path):
+        rows = _from_local(Path(data.path), split, data, task)
+    else:
+        rows = _from_hub(data, split, task)
+    return _with_texts(rows, task, keep_empty=data.empty_text == "keep")
+
+
+def _named_file(data: DataSection, split: str) -> Path:
+    """Find the file of a split among `data.files`."""
+    assert data.files is not None
+    by_split = {
+        data.train_split: data.files.train,
+        data.validation_split: data.files.validation,
+        data.test_split: data.files.test,
+    }
+    path = by_split.get(split)
+    if path is None:
+        raise _no_split(split, [name for name, file in by_split.items() if file], "data.files")
+    return _existing(Path(path))
+
+
+def _from_local(path: Path, split: str, data: DataSection, task: Task) -> SplitRows:
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; check data.path")
+    if path.is_file():
+        raise DataError(f"{path}: a file; name it as data.files={{train: {path}}}, or give its folder")
+    if (path / "dataset_dict.json").exists() or (path / "dataset_info.json").exists():
+        return _from_saved(path, split, task)
+    found = sorted(file for file in path.iterdir() if file.suffix in files.SUFFIXES)
+    matching = [file for file in found if file.stem == split]
+    if not matching:
+        raise _no_split(split, sorted({file.stem for file in found}), str(path))
+    if len(matching) > 1:
+        names = ", ".join(file.name for file in matching)
+        raise DataError(f"{path}: split {split!r} could be any of {names}; name one in data.files")
+    return _from_file(matching[0], split, data, task)
+
+
+def _from_file(path: Path, split: str, data: DataSection, task: Task) -> SplitRows:
+    """Read a file into memory-mapped columns; what was read is cached under the hash of the file's content."""
+    from datasets import Dataset, Features, Value
+    from datasets.exceptions import DatasetGenerationError
+
+    names = _wanted_columns(path.name, files.column_names(path, data.quoting), task)
+    declared = files.parquet_class_names(path) if path.suffix == ".parquet" else {}
+    with path.open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+    fingerprint = _digest(content, path.suffix, data.quoting, names, _READER_VERSION)
+
+    def generate() -> Iterator[dict[str, Any]]:
+        for row in files.read_rows(path, data.quoting):
+            missing = [name for name in names if name not in row.values]
+            if missing:
+                raise DataError(f"{path}: line {row.line}: no {missing[0]!r}; every row needs it")
+            yield {name: _as_text(row.values[name], name, path, row.line) for name in names}
+
+    try:
+        dataset = Dataset.from_generator(
+            generate,
+            features=Features({name: Value("large_string") for name in names}),
+            fingerprint=fingerprint,
+        )
+    except DatasetGenerationError as error:
+        cause = error.__cause__
+        raise cause if isinstance(cause, DataError) else error from None
+    return SplitRows(split, str(path), dataset, fingerprint, declared, file=path, quoting=data.quoting)
+
+
+def _as_text(value: Any, name: str, path: Path, line: int) -> str | None:
+    """Keep what a cell says: JSON's numbers and truth values as they are written there."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, list | dict):
+        raise DataError(f"{path}: line {line}: column {name!r} holds a {type(value).__name__}; expected text")
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
+
+
+def _from_saved(path: Path, split: str, task: Task) -> SplitRows:
+    from datasets import DatasetDict, load_from_disk
+
+    try:
+        saved = load_from_disk(str(path))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not a save_to_disk folder: {error}") from None
+    splits = saved if isinstance(saved, DatasetDict) else {str(saved.split or split): saved}
+    return _from_datasets(splits, str(path), split, task)
+
+
+def _from_hub(data: DataSection, split: str, task: Task) -> SplitRows:
+    from datasets import load_dataset
+
+    assert data.path is not None
+    try:
+        splits = load_dataset(data.path, data.name, revision=data.revision)
+    except Exception as error:
+        # Whatever the Hub client raises (a dozen classes of three libraries) means one thing to the user.
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(
+            f"data set {data.path!r}: cannot be loaded from the Hub: {reason}. Check data.path, data.name and "
+            "data.revision, or name a local folder or data.files"
+        ) from None
+    return _from_datasets(splits, data.path, split, task)
+
+
+def _from_datasets(splits: Any, source: str, split: str, task: Task) -> SplitRows:
+    from datasets import ClassLabel
+
+    if split not in splits:
+        raise _no_split(split, list(splits), source)
+    dataset = splits[split]
+    names = _wanted_columns(source, dataset.column_names, task)
+    if len(dataset) == 0:
+        raise DataError(f"{source}: the split {split!r} has no rows")
+    declared = {
+        name: tuple(dataset.features[name].names)
+        for name in names
+        if isinstance(dataset.features[name], ClassLabel)
+    }
+    dataset = dataset.select_columns(names)
+    return SplitRows(split, source, dataset, _digest(dataset._fingerprint, names), declared)
+
+
+def _wanted_columns(source: str, present: Sequence[str], task: Task) -> list[str]:
+    wanted = list(dict.fromkeys((*task.text_columns, *task.answer_columns)))
+    for name in wanted:
+        if name not in present:
+            near = get_close_matches(name, present, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            role = "text" if name in task.text_columns else "label"
+            raise DataError(
+                f"{source}: no column {name!r}; found {', '.join(present)}.{hint} Set data.columns.{role}"
+            )
+    return wanted
+
+
+def _with_texts(rows: SplitRows, task: Task, *, keep_empty: bool) -> SplitRows:
+    """Check that the text columns hold texts: nothing else, and nothing empty unless that is wanted."""
+    problems: list[str] = []
+    for name in task.text_columns:
+        values = rows.column(name)
+        bad = [i for i, value in enumerate(values) if not isinstance(value, str | None)]
+        if bad:
+            kind = type(values[bad[0]]).__name__
+            raise DataError(f"{rows.source}: column {name!r} holds {kind} values; expected text")
+        if not keep_empty:
+            empty = [i for i, value in enumerate(values) if not (value and value.strip())]
+            problems += [f"{place}: column {name!r} is empty" for place in rows.where(empty)] if empty else []
+    if problems:
+        where = f"{rows.source}, split {rows.split!r}"
+        hint = ". Fill in or remove these rows, or set data.empty_text=keep"
+        raise DataError(list_problems(where, problems) + hint)
+    return rows
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; check data.files")
+    if path.suffix not in files.SUFFIXES:
+        raise DataError(f"{path}: unknown kind of file; expected one of {', '.join(files.SUFFIXES)}")
+    return path
+
+
+def _no_split(split: str, found: Sequence[str], source: str) -> DataError:
+    near = get_close_matches(split, found, 1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return DataError(
+        f"{source}: no split {split!r}; found {', '.join(found) or 'none'}.{hint} Set data.train_split or "
+        "data.validation_split to one of these; without a validation split set evaluation.every=never"
+    )
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]

@@ -1,0 +1,134 @@
+"""Predict and score: whole batches dealt to processes, every feature exactly once, one score for all.
+
+Training's evaluations and `ftcli eval` are the same code, so that a saved model gets the score it had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ftcli.data.batching import deal, plan_evaluation
+from ftcli.data.collation import Collation, model_inputs
+from ftcli.data.preparation import Features, PreparedSplit
+from ftcli.metrics.names import LOSS
+from ftcli.metrics.scoring import compute_scores
+from ftcli.processes import Processes, fill_up
+from ftcli.tasks.base import LabelSet, Prediction, Task
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """All that evaluating needs beside a model and a split.
+
+    device: where the batches go. batch_size: features in one forward pass.
+    """
+
+    task: Task
+    labels: LabelSet
+    metrics: tuple[str, ...]
+    collation: Collation
+    batch_size: int
+    processes: Processes
+    device: torch.device
+
+    def __call__(self, model: torch.nn.Module, split: PreparedSplit) -> Evaluation:
+        """Evaluate a model on a split; every process takes part and gets the scores, the main one the predictions."""
+        reduced, loss = self.run_model(model, split.features)
+        predictions: list[Prediction] = []
+
+        def score() -> dict[str, float]:
+            predictions.extend(self.task.decode(reduced, split.features, self.labels))
+            inputs = self.task.metric_inputs(predictions, self.labels)
+            return {**compute_scores(self.metrics, *inputs, num_labels=len(self.labels)), LOSS: loss}
+
+        scores = self.processes.on_main(score, self.device)
+        return Evaluation(split.name, split.features.num_rows, scores, predictions)
+
+    def run_model(
+        self,
+        model: torch.nn.Module,
+        features: Features,
+        on_batch: Callable[[int], None] = lambda _: None,
+    ) -> tuple[dict[str, np.ndarray], float]:
+        """Return the reduced outputs of all F features in feature order, and the mean loss.
+
+        The sums of the batches are added in batch order, so the loss does not depend on the processes.
+        """
+        batches = plan_evaluation(len(features), batch_size=self.batch_size)
+        mine = deal(len(batches), num_processes=self.processes.world_size, rank=self.processes.rank)
+        was_training = model.training
+        model.eval()
+        parts = []
+        for number in mine:
+            parts.append(self.run_batch(model, features, batches[number]))
+            on_batch(len(batches[number]))
+        if not parts:
+            # Gathering needs the shapes of a result: compute one feature and keep nothing of it.
+            reduced, sums = self.run_batch(model, features, range(1))
+            parts.append(({name: tensor[:0] for name, tensor in reduced.items()}, sums[:0]))
+        model.train(was_training)
+        ids = torch.tensor([i for n in mine for i in batches[n]], dtype=torch.int64, device=self.device)
+        numbers = torch.tensor(list(mine), dtype=torch.int64, device=self.device)
+        return self._gather(parts, ids, numbers, len(features), len(batches))
+
+    def run_batch(
+        self, model: torch.nn.Module, features: Features, indices: Sequence[int]
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        batch = {
+            name: tensor.to(self.device, non_blocking=True)
+            for name, tensor in self.collation(features, indices).items()
+        }
+        with torch.inference_mode():
+            outputs = model(**model_inputs(batch, self.collation.fields))
+            loss_sum, weight_sum = self.task.loss(outputs, batch)
+            sums = torch.stack([loss_sum.double(), weight_sum.double()])[None]
+            return self.task.reduce(outputs, batch), sums
+
+    def _gather(
+        self,
+        parts: list[tuple[dict[str, torch.Tensor], torch.Tensor]],
+        ids: torch.Tensor,
+        numbers: torch.Tensor,
+        num_features: int,
+        num_batches: int,
+    ) -> tuple[dict[str, np.ndarray], float]:
+        all_ids = self.processes.gather(ids).cpu().numpy()
+        assert_exactly_once(all_ids, num_features)
+        order = np.argsort(all_ids, kind="stable")
+        reduced = {
+            name: self.processes.gather(_concatenate([part[name] for part, _ in parts])).cpu().numpy()[order]
+            for name in parts[0][0]
+        }
+        sums = self.processes.gather(torch.cat([sums for _, sums in parts])).cpu().numpy()
+        all_numbers = self.processes.gather(numbers).cpu().numpy()
+        assert_exactly_once(all_numbers, num_batches)
+        loss_sum, weight_sum = sums[np.argsort(all_numbers, kind="stable")].sum(axis=0)
+        return reduced, float(loss_sum / weight_sum)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of one split. predictions: one a row in row order, on the main process only."""
+
+    split: str
+    num_rows: int
+    scores: dict[str, float]
+    predictions: list[Prediction]
+
+
+def assert_exactly_once(ids: np.ndarray, count: int) -> None:
+    """Raise unless ids are 0..count-1, each once: a score over anything else would be wrong."""
+    seen = np.bincount(ids, minlength=count) if len(ids) else np.zeros(count, int)
+    if len(seen) != count or not (seen == 1).all():
+        wrong = np.flatnonzero(seen != 1)[:5].tolist()
+        raise RuntimeError(f"{len(ids)} results for {count} features; not exactly once: {wrong}")
+
+
+def _concatenate(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """Concatenate tensors that may differ beyond the first dimension, filled up with zeros."""
+    common = [max(sizes) for sizes in zip(*(tensor.shape[1:] for tensor in tensors), strict=True)]
+    return torch.cat([fill_up(tensor, [len(tensor), *common]) for tensor in tensors])

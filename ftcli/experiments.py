@@ -1,0 +1,177 @@
+"""From a config to everything a verb needs before there are weights: task, labels, tokenizer, splits, batches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ftcli.config.schema import Config
+from ftcli.data.batching import UpdatePlan, default_micro_batch_size
+from ftcli.data.collation import Collation
+from ftcli.data.preparation import PreparedSplit, input_fields, prepare
+from ftcli.data.sources import load_split
+from ftcli.errors import ConfigError
+from ftcli.evaluation import Evaluator
+from ftcli.hardware import Execution, choose_execution
+from ftcli.metrics.names import HUB_PREFIX
+from ftcli.modeling import Architecture, BuiltModel, build_model, load_tokenization, read_architecture
+from ftcli.processes import Processes
+from ftcli.tasks.base import LabelSet, Task
+from ftcli.tasks.tokenization import Tokenization
+from ftcli.training import Judge, direction_of
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A config, made ready: nothing here has weights or needs a process group.
+
+    metrics: the names to compute, resolved. splits: by name, prepared.
+    """
+
+    config: Config
+    task: Task
+    labels: LabelSet
+    metrics: tuple[str, ...]
+    tokenization: Tokenization
+    architecture: Architecture
+    execution: Execution
+    processes: Processes
+    splits: dict[str, PreparedSplit]
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Most features of one forward pass in training."""
+        training = self.config.training
+        return training.micro_batch_size or default_micro_batch_size(
+            training.batch_size, self.processes.world_size
+        )
+
+    @property
+    def collation(self) -> Collation:
+        """How features become batches."""
+        data = self.config.data
+        return Collation(
+            fields={**input_fields(self.tokenization), **self.task.target_fields},
+            fixed_length=self.tokenization.max_length if data.padding == "max_length" else None,
+            multiple_of=data.pad_to_multiple_of,
+            limit=self.architecture.max_positions,
+            padding_side=self.tokenization.tokenizer.padding_side,
+        )
+
+    @property
+    def plan(self) -> UpdatePlan:
+        """The updates of the run."""
+        training, data = self.config.training, self.config.data
+        return UpdatePlan(
+            lengths=self.splits[data.train_split].features.lengths,
+            batch_size=training.batch_size,
+            epochs=training.epochs,
+            max_steps=training.max_steps,
+            seed=self.config.seed,
+        )
+
+    def describe_cut(self) -> str:
+        """Say how an update is cut over processes and micro-batches."""
+        batch_size, world_size = self.config.training.batch_size, self.processes.world_size
+        share = math.ceil(batch_size / world_size)
+        passes = math.ceil(share / self.micro_batch_size)
+        processes = f"{world_size} processes x {share}" if world_size > 1 else "1 process"
+        return f"{batch_size} examples an update = {processes}, {passes} x {min(share, self.micro_batch_size)} a pass"
+
+    def evaluator(self, device: torch.device) -> Evaluator:
+        """Return what evaluates a model on any split."""
+        return Evaluator(
+            task=self.task,
+            labels=self.labels,
+            metrics=self.metrics,
+            collation=self.collation,
+            batch_size=self.config.evaluation.batch_size,
+            processes=self.processes,
+            device=device,
+        )
+
+    def judge(self, device: torch.device) -> Judge:
+        """Return what evaluates while training."""
+        section = self.config.evaluation
+        metric = section.best_metric or (self.metrics or ("loss",))[-1]
+        return Judge(
+            evaluator=self.evaluator(device),
+            split=self.splits.get(self.config.data.validation_split),
+            every=section.every,
+            metric=metric,
+            direction=direction_of(section, metric),
+            patience=section.early_stopping_patience,
+        )
+
+    def build_model(self) -> BuiltModel:
+        """Load the weights and draw what is new from the config's seed."""
+        torch.manual_seed(self.config.seed)
+        return build_model(self.config.model, self.architecture, self.task, self.labels)
+
+
+def prepare_experiment(
+    config: Config, split_names: Sequence[str], *, trained: bool = False, allow_remote_code: bool = False
+) -> Experiment:
+    """Read, check and tokenize all that a verb needs; what was prepared before comes from the cache.
+
+    trained: the config's model is one of our own, and its labels are the run's; otherwise they come from the
+    train split. Raises ConfigError, DataError or ModelError.
+    """
+    processes = Processes.from_environment()
+    execution = choose_execution(config.training, processes)
+    _check_remote_code(config, allow_remote_code)
+    task = config.build_task()
+    architecture = read_architecture(config.model, task)
+    tokenization = load_tokenization(config.model, architecture, config.data.max_length)
+    rows = {name: load_split(config.data, name, task) for name in dict.fromkeys(split_names)}
+    if trained:
+        labels = _labels_of(architecture.config)
+    else:
+        train = config.data.train_split
+        labels = task.labels_from(rows.get(train) or load_split(config.data, train, task), config.data.labels)
+    return Experiment(
+        config=config,
+        task=task,
+        labels=labels,
+        metrics=_resolve_metrics(config, task, labels),
+        tokenization=tokenization,
+        architecture=architecture,
+        execution=execution,
+        processes=processes,
+        splits={name: prepare(split, task, labels, tokenization) for name, split in rows.items()},
+    )
+
+
+def _labels_of(model_config: Any) -> LabelSet:
+    return LabelSet(tuple(model_config.id2label[index] for index in range(len(model_config.id2label))))
+
+
+def _resolve_metrics(config: Config, task: Task, labels: LabelSet) -> tuple[str, ...]:
+    """Fill in the default metrics, and refuse those that do not fit the number of labels."""
+    section = config.evaluation
+    names = task.default_metrics(labels) if section.metrics is None else section.metrics
+    usable = task.usable_metrics(labels)
+    for name in names:
+        if name not in usable and not name.startswith(HUB_PREFIX):
+            raise ConfigError(
+                f"evaluation.metrics: {name} is for two labels; the data has {len(labels)}. "
+                f"Choose from {', '.join(usable)}"
+            )
+    if section.best_metric not in (None, "loss", *names):
+        raise ConfigError(
+            f"evaluation.best_metric: {section.best_metric} is not computed; choose one of {', '.join(names)}, loss"
+        )
+    return names
+
+
+def _check_remote_code(config: Config, allowed: bool) -> None:
+    foreign = [name for name in config.evaluation.metrics or () if name.startswith(HUB_PREFIX)]
+    if foreign and not allowed:
+        raise ConfigError(
+            f"evaluation.metrics: {foreign[0]} runs code that is downloaded from the Hub; if you trust it, pass "
+            "--allow-remote-code"
+        )

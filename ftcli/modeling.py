@@ -1,0 +1,169 @@
+"""Tokenizer and model, from the Hub, a directory or an installed package; never remote code, never pickle."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ftcli.config.loading import looks_local
+from ftcli.config.schema import ModelSection
+from ftcli.errors import ConfigError, ModelError
+from ftcli.tasks.base import LabelSet, Task
+from ftcli.tasks.tokenization import Tokenization
+
+PACKAGE_PREFIX = "package:"
+# Models whose positions start behind the padding index (transformers, create_position_ids_from_input_ids).
+_POSITIONS_AFTER_PADDING = frozenset(
+    ("camembert", "data2vec-text", "ibert", "longformer", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta")
+    + ("xlm-roberta-xl", "xmod")
+)
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What is known of a model before its weights are loaded.
+
+    config: transformers' configuration. model_class: the class that will be built. accepts: the argument names
+    of its forward. max_positions: the most tokens it takes, None where it knows no limit.
+    """
+
+    location: str
+    revision: str | None
+    config: Any
+    model_class: Any
+    accepts: frozenset[str]
+    max_positions: int | None
+
+
+@dataclass(frozen=True)
+class BuiltModel:
+    """A model with weights, and the names of the parameters that are new because the checkpoint lacks them."""
+
+    model: Any
+    new_parameters: tuple[str, ...]
+
+
+def read_architecture(section: ModelSection, task: Task) -> Architecture:
+    """Find out which model it will be. Raises ModelError if there is none, or none with the task's head."""
+    import transformers
+
+    location, revision = locate(section.name_or_path), section.revision
+    config = _loading(
+        section, lambda: transformers.AutoConfig.from_pretrained(location, **_source_options(location, revision))
+    )
+    mapping = getattr(transformers, task.head)._model_mapping
+    if type(config) not in mapping:
+        raise ModelError(
+            f"{section.name_or_path}: transformers has no {config.model_type} model for {task.name}; "
+            "choose another encoder"
+        )
+    model_class = mapping[type(config)]
+    accepts = frozenset(inspect.signature(model_class.forward).parameters) - {"self", "labels", "kwargs"}
+    return Architecture(location, revision, config, model_class, accepts, _max_positions(config))
+
+
+def load_tokenization(section: ModelSection, architecture: Architecture, max_length: int) -> Tokenization:
+    """Load the tokenizer and settle the length limit: never above what tokenizer and model take."""
+    from transformers import AutoTokenizer
+
+    options = _source_options(architecture.location, architecture.revision)
+    tokenizer = _loading(section, lambda: AutoTokenizer.from_pretrained(architecture.location, **options))
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelError(f"{section.name_or_path}: has no fast tokenizer (tokenizer.json); choose another encoder")
+    if tokenizer.pad_token_id is None:
+        raise ModelError(f"{section.name_or_path}: its tokenizer has no padding token; choose an encoder")
+    limits = [max_length, tokenizer.model_max_length, architecture.max_positions or max_length]
+    return Tokenization(tokenizer, min(limits), architecture.accepts)
+
+
+def build_model(section: ModelSection, architecture: Architecture, task: Task, labels: LabelSet) -> BuiltModel:
+    """Load the weights in float32 and put the task's head on, with the labels by name.
+
+    Raises ModelError if the checkpoint lacks anything but the head and the pooler. New parameters are drawn
+    from torch's global generator: seed it first.
+    """
+    import torch
+
+    config = architecture.config
+    config.id2label = dict(enumerate(labels.names))
+    config.label2id = labels.ids
+    config.problem_type = task.problem_type
+    model, report = _loading(
+        section,
+        lambda: architecture.model_class.from_pretrained(
+            architecture.location,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            attn_implementation="sdpa" if architecture.model_class._supports_sdpa else "eager",
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **_source_options(architecture.location, architecture.revision),
+        ),
+    )
+    new = sorted({*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])})
+    body = f"{model.base_model_prefix}."
+    lost = [name for name in new if name.startswith(body) and not name.startswith(f"{body}pooler.")]
+    if lost:
+        raise ModelError(
+            f"{section.name_or_path}: the checkpoint lacks {len(lost)} parameters of the encoder, such as {lost[0]}; "
+            "the weights do not belong to this architecture. Check model.name_or_path"
+        )
+    return BuiltModel(model, tuple(new))
+
+
+def locate(name_or_path: str) -> str:
+    """Turn `package:MODULE/PATH` into a directory without importing the package; leave other names as they are."""
+    if not name_or_path.startswith(PACKAGE_PREFIX):
+        return name_or_path
+    module, _, inner = name_or_path.removeprefix(PACKAGE_PREFIX).partition("/")
+    spec = find_spec(module) if module.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise ModelError(
+            f"{name_or_path}: no installed package {module!r}; install it, or name a Hub id or a directory"
+        )
+    folder = Path(spec.submodule_search_locations[0]) / inner
+    if not folder.is_dir():
+        raise ModelError(f"{name_or_path}: the package has no directory {inner!r}")
+    return str(folder)
+
+
+def _loading(section: ModelSection, load: Callable[[], Result]) -> Result:
+    """Run one loading call; whatever goes wrong in it becomes one ModelError."""
+    location = locate(section.name_or_path)
+    if looks_local(location) and not (Path(location) / "config.json").is_file():
+        raise ModelError(
+            f"{section.name_or_path}: no model here (config.json is missing); expected a Hub id, a directory that "
+            "save_pretrained wrote, or package:MODULE/PATH"
+        )
+    try:
+        return load()
+    except (ImportError, OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"{section.name_or_path}: cannot be loaded: {reason}. Check model.name_or_path and model.revision"
+        ) from None
+
+
+def _source_options(location: str, revision: str | None) -> dict[str, Any]:
+    """Return what every loading call gets: no remote code (None would ask), and no Hub for a local directory."""
+    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": looks_local(location)}
+    if revision is not None:
+        if looks_local(location):
+            raise ConfigError(f"model.revision: {location} is a directory and has no revisions; remove the key")
+        options["revision"] = revision
+    return options
+
+
+def _max_positions(config: Any) -> int | None:
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is None or positions <= 0:
+        return None
+    if config.model_type in _POSITIONS_AFTER_PADDING:
+        return int(positions) - (config.pad_token_id or 0) - 1
+    return int(positions)

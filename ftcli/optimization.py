@@ -1,0 +1,155 @@
+"""Parameter groups, optimizer, schedule, and the one place where weights change."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
+
+from ftcli.config.schema import OptimizerSection, SchedulerSection
+from ftcli.errors import ConfigError
+
+# A scale that has fallen this low means that gradients overflow whatever the scale.
+_LEAST_SCALE = 2.0**-10
+
+
+def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Split parameters into decayed ones and, undecayed, the one-dimensional: biases and norms."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def build_optimizer(model: torch.nn.Module, section: OptimizerSection, *, fused: bool) -> torch.optim.AdamW:
+    """Build AdamW over the parameter groups of a model that is on its device."""
+    return torch.optim.AdamW(
+        parameter_groups(model, section.weight_decay),
+        lr=section.learning_rate,
+        betas=section.betas,
+        eps=section.epsilon,
+        fused=fused,
+    )
+
+
+def build_schedule(
+    optimizer: torch.optim.Optimizer, section: SchedulerSection, *, num_updates: int
+) -> LRScheduler:
+    """Build a schedule of transformers over the updates that will really run; it steps once an update.
+
+    Raises ConfigError for options that the schedule does not take, or lacks.
+    """
+    from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION, get_scheduler
+    from transformers.trainer_utils import SchedulerType
+
+    warmup = section.warmup_steps
+    num_warmup_steps = int(warmup) if warmup >= 1 or warmup == 0 else round(warmup * num_updates)
+    if num_warmup_steps > num_updates:
+        raise ConfigError(
+            f"scheduler.warmup_steps: {num_warmup_steps} updates of warm-up, but the run has {num_updates}; "
+            "give fewer, or a share below 1"
+        )
+    _check_options(section, TYPE_TO_SCHEDULER_FUNCTION[SchedulerType(section.name)])
+    try:
+        schedule: LRScheduler = get_scheduler(
+            section.name,
+            optimizer,
+            num_warmup_steps=num_warmup_steps,
+            num_training_steps=num_updates,
+            scheduler_specific_kwargs=dict(section.options),
+        )
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"scheduler.options: {section.name} cannot be built: {error}") from None
+    return schedule
+
+
+def _check_options(section: SchedulerSection, function: Any) -> None:
+    ours = {"optimizer", "num_warmup_steps", "num_training_steps", "last_epoch"}
+    parameters = {
+        name: parameter
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name not in ours
+    }
+    # get_scheduler passes no options to these two.
+    known = [] if section.name in ("constant", "constant_with_warmup") else list(parameters)
+    unknown = [name for name in section.options if name not in known]
+    if unknown:
+        takes = ", ".join(known) or "none"
+        raise ConfigError(
+            f"scheduler.options.{unknown[0]}: {section.name} has no such option; it takes {takes}"
+        )
+    needed = [name for name in known if parameters[name].default is inspect.Parameter.empty]
+    missing = [name for name in needed if name not in section.options]
+    if missing:
+        raise ConfigError(f"scheduler.options.{missing[0]}: required by {section.name}")
+
+
+@dataclass(frozen=True)
+class UpdateOutcome:
+    """What an update did, as scalars on the device: nothing here has been waited for.
+
+    loss: mean over the targets of the update. grad_norm: before clipping. is_finite: False if the weights were
+    left alone because loss or gradient was not finite.
+    """
+
+    loss: Tensor
+    grad_norm: Tensor
+    is_finite: Tensor
+
+
+def apply_update(
+    optimizer: torch.optim.AdamW,
+    loss_sum: Tensor,
+    weight_sum: Tensor,
+    *,
+    num_processes: int,
+    max_grad_norm: float | None,
+    scaler: torch.amp.GradScaler | None = None,
+) -> UpdateOutcome:
+    """Divide the gradient by the weight of the whole update, clip it, and step, unless it is not finite.
+
+    The parameters hold the gradient of the summed loss, averaged over the processes as DDP leaves it; loss_sum
+    and weight_sum are already summed over them. With the fused kernel the division, the clipping and the
+    decision not to step are its arguments: they cost no pass over the parameters and no wait for the device.
+    With fp16's scaler an overflow only lowers the scale, unless that has been going on for long.
+    """
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    if scaler is not None:
+        scaler.unscale_(optimizer)
+    # An update without a single target (all of them masked) leaves a zero gradient, not 0 / 0.
+    weight_sum = torch.where(weight_sum == 0, 1.0, weight_sum)
+    divisor = weight_sum / num_processes
+    grad_norm = torch.nn.utils.get_total_norm(gradients) / divisor
+    if max_grad_norm is not None:
+        # The same coefficient as torch.nn.utils.clip_grad_norm_.
+        divisor = divisor * torch.clamp((grad_norm + 1e-6) / max_grad_norm, min=1.0)
+    loss = loss_sum / weight_sum
+    is_finite = torch.isfinite(loss)
+    if scaler is not None:
+        torch._foreach_div_(gradients, divisor)
+        scaler.step(optimizer)
+        scaler.update()
+        is_finite = is_finite & torch.tensor(scaler.get_scale() >= _LEAST_SCALE, device=loss.device)
+    else:
+        is_finite = is_finite & torch.isfinite(grad_norm)
+        _step_if_finite(optimizer, gradients, divisor, is_finite)
+    optimizer.zero_grad(set_to_none=True)
+    return UpdateOutcome(loss, grad_norm, is_finite)
+
+
+def _step_if_finite(
+    optimizer: torch.optim.AdamW, gradients: list[Tensor], divisor: Tensor, is_finite: Tensor
+) -> None:
+    if optimizer.defaults["fused"]:
+        # The kernel reads these two attributes, as torch.amp.GradScaler sets them.
+        optimizer.grad_scale = divisor.float()
+        optimizer.found_inf = (~is_finite).float()
+        optimizer.step()
+    elif bool(is_finite):
+        torch._foreach_div_(gradients, divisor)
+        optimizer.step()

@@ -1,0 +1,215 @@
+"""A run directory: every path and record of a run, in one place. Only the main process holds a writer."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ftcli.errors import RunError
+
+CONFIG = "config.yaml"
+MODEL = "model"
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The paths of one run. Progress is read from its JSON files, never from directory names."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved config; itself a valid CONFIG."""
+        return self.path / CONFIG
+
+    @property
+    def model(self) -> Path:
+        """The published model: absent until the run is finished."""
+        return self.path / MODEL
+
+    @property
+    def status(self) -> Path:
+        """Whether the run is running, finished, interrupted or failed."""
+        return self.path / "status.json"
+
+    def checkpoint(self, step: int) -> Path:
+        """Return the directory of the checkpoint of one step."""
+        return self.path / CHECKPOINTS / f"step-{step:08d}"
+
+    def pointer(self, name: str) -> Path:
+        """Return the file that points at the `best` or the `last` checkpoint."""
+        return self.path / f"{name}.json"
+
+    def pointed(self, name: str) -> dict[str, Any] | None:
+        """Read a pointer: its step and, where it was evaluated, its scores. None where there is none."""
+        return read_json(self.pointer(name)) if self.pointer(name).exists() else None
+
+    def is_run(self) -> bool:
+        """Whether the directory holds a run of ours, finished or not."""
+        return self.status.is_file()
+
+
+@dataclass(frozen=True)
+class RunWriter:
+    """Writes the records of a run. `create` makes the directory."""
+
+    run: RunDirectory
+
+    @classmethod
+    def create(cls, path: str | Path, *, overwrite: bool) -> RunWriter:
+        """Make a new run directory; with `overwrite` an earlier run gives way, and only a run does.
+
+        Raises RunError if the place is taken or cannot be written.
+        """
+        run = RunDirectory(Path(path))
+        check_free(run.path, overwrite=overwrite)
+        try:
+            if run.is_run():
+                _remove_run(run)
+            run.path.mkdir(parents=True, exist_ok=True)
+            (run.path / CHECKPOINTS).mkdir(exist_ok=True)
+            writer = cls(run)
+            writer.set_status("running", started=_now(), pid=os.getpid())
+        except OSError as error:
+            raise _cannot_write(run.path, error) from None
+        return writer
+
+    def set_status(self, status: str, **details: Any) -> None:
+        """Record what became of the run."""
+        earlier = read_json(self.run.status) if self.run.status.exists() else {}
+        write_json(self.run.status, {**earlier, "status": status, "updated": _now(), **details})
+
+    def write(self, name: str, record: Any) -> None:
+        """Write one JSON file, whole or not at all."""
+        write_json(self.run.path / name, record)
+
+    def write_config(self, text: str) -> None:
+        """Write the resolved config."""
+        write_text(self.run.config, text)
+
+    def append(self, name: str, record: Mapping[str, Any]) -> None:
+        """Add one line to a JSON-lines file."""
+        try:
+            with (self.run.path / name).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise _cannot_write(self.run.path / name, error) from None
+
+    def write_lines(self, name: str, records: Iterable[Mapping[str, Any]]) -> None:
+        """Write one JSON-lines file, whole or not at all."""
+        lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        write_text(self.run.path / name, lines)
+
+    def log(self, line: str) -> None:
+        """Add a line to the run's log."""
+        with (self.run.path / "log.txt").open("a", encoding="utf-8") as file:
+            file.write(f"{_now()} {line}\n")
+
+
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Raise RunError unless a run can be made here: before data and model are loaded, and again when it starts."""
+    run = RunDirectory(path)
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise RunError(f"{path}: not a directory; choose another output_dir")
+    if path.is_dir() and any(path.iterdir()):
+        if not run.is_run():
+            raise RunError(f"{path}: holds files that are no ftcli run; choose another output_dir")
+        if not overwrite:
+            status = read_json(run.status).get("status", "unknown")
+            raise RunError(
+                f"{path}: holds a run already ({status}). Pass --overwrite to replace it, or choose another "
+                f"directory with output_dir={path}-2"
+            )
+    parent = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise RunError(f"{path}: {parent} is read-only for this user; choose another output_dir")
+
+
+def write_whole_directory(target: Path, fill: Callable[[Path], None]) -> None:
+    """Make a directory whole or not at all: filled aside, flushed to disk, then renamed over the old one."""
+    aside = target.with_name(f".{target.name}.partial")
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        fill(aside)
+        for file in sorted(aside.rglob("*")):
+            if file.is_file():
+                _follow_umask(file)
+                _flush(file)
+        _flush(aside)
+        if target.exists():
+            shutil.rmtree(target)
+        aside.rename(target)
+        _flush(target.parent)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise _cannot_write(target, error) from None
+
+
+def write_json(path: Path, record: Any) -> None:
+    """Write JSON whole or not at all."""
+    write_text(path, json.dumps(record, ensure_ascii=False, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    aside = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with aside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise _cannot_write(path, error) from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON record of a run. Raises RunError if it is damaged."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read: {error}. Choose another checkpoint") from None
+    if not isinstance(record, dict):
+        raise RunError(f"{path}: expected a JSON object. Choose another checkpoint")
+    return record
+
+
+def _remove_run(run: RunDirectory) -> None:
+    """Move an old run aside before deleting it, so that a crash never leaves half of it in place."""
+    aside = run.path.with_name(f".{run.path.name}.old")
+    shutil.rmtree(aside, ignore_errors=True)
+    run.path.rename(aside)
+    shutil.rmtree(aside)
+
+
+def _cannot_write(path: Path, error: OSError) -> RunError:
+    return RunError(f"{path}: cannot be written: {error.strerror or error}. Free space or choose another output_dir")
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _follow_umask(file: Path) -> None:
+    """safetensors makes its files private; ours are as readable as any other file of the user's."""
+    umask = os.umask(0)
+    os.umask(umask)
+    file.chmod(0o666 & ~umask)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

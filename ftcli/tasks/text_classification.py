@@ -1,0 +1,202 @@
+"""One label for one text, or for a pair of texts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field as Limits
+from typing_extensions import Annotated
+
+from ftcli.errors import DataError, list_problems
+from ftcli.tasks.base import Encoded, Field, LabelSet, Prediction, Rows, Task
+from ftcli.tasks.options import Columns, Section, setting
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from ftcli.tasks.tokenization import Tokenization
+
+_INTEGER = re.compile(r"-?\d+")
+_FRACTION = re.compile(r"-?(\d+\.\d*|\.\d+|\d+(\.\d*)?[eE]-?\d+)")
+
+
+class TextClassificationColumns(Section):
+    """Which columns of the data hold the text and the label."""
+
+    text: Annotated[Columns, Limits(min_length=1, max_length=2)] = setting(
+        help="One text column, or two that are encoded as a pair"
+    )
+    label: str = setting("label", help="The column with the label: names or whole numbers")
+
+
+class TextClassification(Task):
+    """Sequence classification with one label a row, cross-entropy and a softmax."""
+
+    name = "text-classification"
+    head = "AutoModelForSequenceClassification"
+    problem_type = "single_label_classification"
+    columns_type = TextClassificationColumns
+    target_fields: ClassVar[Mapping[str, Field]] = {"labels": Field(pad=0, per_token=False, is_target=True)}
+
+    columns: TextClassificationColumns
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """The one or two columns that are tokenized."""
+        return self.columns.text
+
+    @property
+    def answer_columns(self) -> tuple[str, ...]:
+        """The label column."""
+        return (self.columns.label,)
+
+    def labels_from(self, rows: Rows, names: tuple[str, ...] | None) -> LabelSet:
+        """Take the names from the config, else from the data's own class list, else sort what occurs."""
+        column = self.columns.label
+        declared = rows.class_names(column)
+        labels = LabelSet(names or declared or self._sorted_names(rows, rows.column(column)))
+        present = set(self.answers(rows, labels)[column])
+        if len(present) < 2:
+            raise DataError(
+                f"{rows.source}: every row of the {rows.split} split has the label "
+                f"{labels.names[present.pop()]!r} in column {column!r}; a classifier needs at least two. "
+                "Check data.columns.label"
+            )
+        return labels
+
+    def answers(self, rows: Rows, labels: LabelSet) -> dict[str, Sequence[Any]]:
+        """Read each label as its id; missing, unlabelled, unknown and out-of-range ones are errors by row."""
+        column = self.columns.label
+        values = rows.column(column)
+        to_name = self._name_reader(values, rows.class_names(column), labels)
+        ids = labels.ids
+        found = [ids.get(to_name(value)) for value in values]
+        wrong = [index for index, label in enumerate(found) if label is None]
+        if wrong:
+            problems = [
+                f"{place}: {self._explain(values[index], to_name(values[index]), labels)}"
+                for place, index in zip(rows.where(wrong), wrong, strict=True)
+            ]
+            raise DataError(
+                list_problems(f"{rows.source}, split {rows.split!r}, column {column!r}", problems)
+            )
+        return {column: found}
+
+    def _sorted_names(self, rows: Rows, values: Sequence[Any]) -> tuple[str, ...]:
+        """Sort the labels that occur, whole numbers by value and names by spelling."""
+        texts = {str(value) for value in set(values) if not _is_missing(value)}
+        fractions = sorted(text for text in texts if _FRACTION.fullmatch(text))
+        integers = sorted(text for text in texts if _INTEGER.fullmatch(text))
+        where = f"{rows.source}, split {rows.split!r}, column {self.columns.label!r}"
+        if fractions:
+            raise DataError(
+                f"{where}: labels are fractional numbers, such as {fractions[0]}; expected names or whole "
+                "numbers. For categories, list their names in data.labels"
+            )
+        if integers and len(integers) < len(texts):
+            word = min(texts.difference(integers))
+            raise DataError(
+                f"{where}: labels are part numbers and part words, such as {integers[0]} and {word!r}; expected "
+                "one kind. If all of them are names, list them in data.labels"
+            )
+        if integers:
+            return tuple(sorted((text for text in texts if int(text) >= 0), key=int))
+        return tuple(sorted(texts))
+
+    @staticmethod
+    def _name_reader(
+        values: Sequence[Any], declared: tuple[str, ...] | None, labels: LabelSet
+    ) -> Callable[[Any], str | None]:
+        """Choose how a raw label is read as a name: None for a missing or out-of-range one.
+
+        Whole numbers are ids where the data declares class names, or where the label set has names that are
+        not numbers themselves; otherwise a label's text is its name.
+        """
+        numbered = all(_INTEGER.fullmatch(str(value)) for value in set(values) if not _is_missing(value))
+        named = not all(_INTEGER.fullmatch(name) for name in labels.names)
+        by_id = declared or (labels.names if numbered and named else None)
+
+        def to_name(value: Any) -> str | None:
+            if _is_missing(value):
+                return None
+            if by_id is None or not _INTEGER.fullmatch(str(value)):
+                return str(value)
+            return by_id[int(value)] if 0 <= int(value) < len(by_id) else None
+
+        return to_name
+
+    @staticmethod
+    def _explain(value: Any, name: str | None, labels: LabelSet) -> str:
+        known = ", ".join(labels.names[:10]) + (", …" if len(labels) > 10 else "")
+        if _is_missing(value):
+            return f"no label; expected one of {known}. Fill it in or remove the row"
+        if str(value) == "-1":
+            return f"label -1 marks an unlabelled row; expected one of {known}. Choose a labelled split"
+        if name is None:
+            return f"label {value} is out of range; expected 0 to {len(labels) - 1} ({known})"
+        return f"unknown label {str(value)!r}; the train split has {known}. Correct it or list it in data.labels"
+
+    def encode(
+        self, rows: Mapping[str, Sequence[Any]], labels: LabelSet, tokenization: Tokenization
+    ) -> Encoded:
+        """Give one feature a row: its text or pair of texts, and its label id."""
+        texts = [rows[column] for column in self.columns.text]
+        columns, truncated = tokenization(*texts)
+        columns = {**columns, "labels": rows[self.columns.label]}
+        return Encoded(columns, rows=range(len(truncated)), truncated=truncated)
+
+    def loss(self, outputs: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the cross-entropy summed over B features, and B."""
+        from torch.nn.functional import cross_entropy
+
+        labels_B = batch["labels"]
+        loss_sum = cross_entropy(outputs.logits, labels_B, reduction="sum")
+        return loss_sum, loss_sum.new_tensor(float(len(labels_B)))
+
+    def reduce(self, outputs: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Keep the logits, (B, C)."""
+        return {"logits": outputs.logits.float()}
+
+    def decode(
+        self, reduced: Mapping[str, np.ndarray], features: Any, labels: LabelSet
+    ) -> list[Prediction]:
+        """Take the most probable label; probabilities are the softmax of the logits, in float64."""
+        from scipy.special import softmax
+
+        logits_FC = reduced["logits"].astype("float64")
+        gold_F = features.columns["labels"]
+        return [
+            {
+                "row": int(row),
+                "gold": labels.names[gold],
+                "predicted": labels.names[best],
+                "probabilities": dict(zip(labels.names, map(float, probabilities_C), strict=True)),
+            }
+            for row, gold, best, probabilities_C in zip(
+                features.rows, gold_F, logits_FC.argmax(axis=1), softmax(logits_FC, axis=1), strict=True
+            )
+        ]
+
+    def metric_inputs(
+        self, predictions: Sequence[Prediction], labels: LabelSet
+    ) -> tuple[list[Any], list[Any]]:
+        """Return label ids, predicted and gold, in row order."""
+        ids = labels.ids
+        return [ids[p["predicted"]] for p in predictions], [ids[p["gold"]] for p in predictions]
+
+    def baseline(self, train: Any, references: Sequence[Any]) -> list[Any] | None:
+        """Always answer with the commonest label of the train split."""
+        import numpy as np
+
+        return [int(np.bincount(train.columns["labels"]).argmax())] * len(references)
+
+    def describe(self, target: Mapping[str, Any], labels: LabelSet) -> list[str]:
+        """Name the label."""
+        return [f"label: {labels.names[int(target['labels'])]} (id {int(target['labels'])})"]
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value == ""

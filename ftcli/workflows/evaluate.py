@@ -1,0 +1,109 @@
+"""`eval`: score a saved model again, on the data of its run or on other data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ftcli.checkpoints import SavedModel, find_saved_model
+from ftcli.config.loading import load_config
+from ftcli.config.schema import Config
+from ftcli.console import Console
+from ftcli.errors import ConfigError
+from ftcli.experiments import Experiment, prepare_experiment
+from ftcli.hardware import start
+from ftcli.launching import check_devices, check_launch
+
+
+def evaluate(
+    checkpoint: str | Path,
+    overrides: Iterable[str] = (),
+    *,
+    split: str | None = None,
+    num_processes: int | None = None,
+    allow_remote_code: bool = False,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Evaluate a saved model on a split, by default the validation split of its run.
+
+    checkpoint: a run directory (its best model, or its last where nothing was evaluated), one of its
+    checkpoints, or its `model/`. overrides: laid over the run's config. The labels are the run's.
+    Returns, on every process, a record with the scores. Raises an FtcliError for whatever the user can mend.
+    """
+    console = console or Console()
+    saved, experiment, name = _prepare(checkpoint, overrides, split, num_processes, allow_remote_code, console)
+    accelerator = start(experiment.execution, experiment.processes)
+    built = experiment.build_model()
+    model = accelerator.prepare_model(built.model, evaluation_mode=True)
+    evaluation = experiment.evaluator(accelerator.device)(model, experiment.splits[name])
+    record = {
+        "checkpoint": str(saved.path),
+        "step": saved.record.get("step"),
+        "split": name,
+        "source": experiment.splits[name].rows.source,
+        "num_examples": evaluation.num_rows,
+        "num_processes": experiment.processes.world_size,
+        "scores": evaluation.scores,
+    }
+    console.result(record, _table(record))
+    return record
+
+
+def check_evaluate(
+    checkpoint: str | Path,
+    overrides: Iterable[str] = (),
+    *,
+    split: str | None = None,
+    num_processes: int,
+    allow_remote_code: bool = False,
+    console: Console,
+) -> None:
+    """Check checkpoint, config and data, and fill the cache, before several workers are started."""
+    _, experiment, _ = _prepare(checkpoint, overrides, split, None, allow_remote_code, console)
+    check_devices(num_processes, experiment.execution.device)
+
+
+def _prepare(
+    checkpoint: str | Path,
+    overrides: Iterable[str],
+    split: str | None,
+    num_processes: int | None,
+    allow_remote_code: bool,
+    console: Console,
+) -> tuple[SavedModel, Experiment, str]:
+    console.calm_libraries()
+    check_launch(num_processes)
+    saved = find_saved_model(Path(checkpoint))
+    config = _config_of(saved, overrides)
+    roles = {
+        None: config.data.validation_split,
+        "train": config.data.train_split,
+        "validation": config.data.validation_split,
+        "test": config.data.test_split,
+    }
+    name = roles.get(split) or str(split)
+    return saved, prepare_experiment(config, [name], trained=True, allow_remote_code=allow_remote_code), name
+
+
+def _config_of(saved: SavedModel, overrides: Iterable[str]) -> Config:
+    """Return the run's config with the saved model in the place of the pretrained one."""
+    overrides = list(overrides)
+    for override in overrides:
+        if override.startswith("model."):
+            raise ConfigError(f"{override}: the model is the checkpoint, {saved.path}; give another CHECKPOINT")
+    config = load_config(saved.config, overrides)
+    model = config.model.model_copy(update={"name_or_path": str(saved.path.absolute()), "revision": None})
+    return config.model_copy(update={"model": model})
+
+
+def _table(record: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    step = "" if record["step"] is None else f" (step {record['step']})"
+    table = Table(title=f"{record['checkpoint']}{step}", title_justify="left")
+    table.add_column(f"{record['split']}, n = {record['num_examples']}")
+    table.add_column("score", justify="right")
+    for name, score in record["scores"].items():
+        table.add_row(name, f"{score:.4f}")
+    return table
