@@ -72,8 +72,12 @@ def start(execution: Execution, processes: Processes) -> Accelerator:
     Raises LaunchError if the group that forms is not the one that was launched.
     """
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin
 
+    if processes.world_size == 1:
+        # Accelerate keeps one state a process; a second run in a notebook may want another precision.
+        AcceleratorState._reset_state(reset_partial_state=True)
     with warnings.catch_warnings():
         # Where OMP_NUM_THREADS is unset Accelerate warns and sets a number of its own; ours follows.
         warnings.filterwarnings("ignore", message="OMP_NUM_THREADS")

@@ -35,7 +35,7 @@ class StepRecord:
     """One update, read back from the device.
 
     epoch: passes over the data so far, a fraction. loss: mean over the targets of the update.
-    learning_rate: the one that was used. grad_norm: before clipping. seconds: since the step before.
+    learning_rate: the one that was used. grad_norm: before clipping. seconds: until the next step began.
     """
 
     step: int
@@ -178,34 +178,18 @@ def run_updates(
     """
     learner.wrapped.train()
     pending: _Pending | None = None
-    clock = _Clock()
     for update in plan:
+        started = time.perf_counter()
         learning_rate = learner.schedule.get_last_lr()[0]
-        current = _Pending(update, learning_rate, learner.update(features, update.features))
+        current = _Pending(update, learning_rate, learner.update(features, update.features), started)
         if pending is not None:
-            yield pending.read(learner, plan, features, clock)
+            yield pending.read(learner, plan, features, ended=started)
         pending = current
         if pause_at(update.step):
-            yield pending.read(learner, plan, features, clock)
+            yield pending.read(learner, plan, features)
             pending = None
-            clock.restart()
     if pending is not None:
-        yield pending.read(learner, plan, features, clock)
-
-
-class _Clock:
-    """Seconds between two records, without what the caller does in a pause."""
-
-    def __init__(self) -> None:
-        self.restart()
-
-    def restart(self) -> None:
-        self.last = time.perf_counter()
-
-    def lap(self) -> float:
-        now = time.perf_counter()
-        seconds, self.last = now - self.last, now
-        return max(seconds, 1e-9)
+        yield pending.read(learner, plan, features)
 
 
 @dataclass(frozen=True)
@@ -215,8 +199,12 @@ class _Pending:
     update: Update
     learning_rate: float
     outcome: UpdateOutcome
+    started: float
 
-    def read(self, learner: Learner, plan: UpdatePlan, features: Features, clock: _Clock) -> StepRecord:
+    def read(
+        self, learner: Learner, plan: UpdatePlan, features: Features, *, ended: float | None = None
+    ) -> StepRecord:
+        """Wait for the device. ended: when the next update began; None if none has."""
         step, indices, outcome = self.update.step, self.update.features, self.outcome
         loss, grad_norm = float(outcome.loss), float(outcome.grad_norm)
         rows = np.unique(features.rows[indices])
@@ -235,7 +223,7 @@ class _Pending:
             num_examples=len(rows),
             num_tokens=int(plan.lengths[indices].sum()),
             num_slots=learner.num_slots(plan.lengths, indices),
-            seconds=clock.lap(),
+            seconds=(time.perf_counter() if ended is None else ended) - self.started,
         )
 
 
