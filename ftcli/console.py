@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -46,7 +46,7 @@ class Console:
         """Tell how the work goes: on stderr, unless quiet."""
         if self.speaks and not self.quiet:
             for line in lines:
-                _stderr().print(line, markup=False, highlight=False, soft_wrap=True)
+                _stderr().print(line, soft_wrap=True)
 
     def fields(self, title: str, rows: Iterable[tuple[str, str]]) -> None:
         """Print a title and aligned name-value lines on stderr, unless quiet."""
@@ -58,11 +58,11 @@ class Console:
     def warn(self, message: str) -> None:
         """Print a warning on stderr, quiet or not."""
         if self.speaks:
-            _stderr().print(f"warning: {message}", markup=False, highlight=False, soft_wrap=True)
+            _stderr().print(f"warning: {message}", soft_wrap=True)
 
     def error(self, message: str) -> None:
         """Print an error on stderr, from whichever process calls."""
-        _stderr().print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+        _stderr().print(f"error: {message}", style="red", soft_wrap=True)
 
     def result(self, record: Mapping[str, Any], text: RenderableType) -> None:
         """Print the outcome on stdout: the record with `--json`, the text otherwise."""
@@ -72,9 +72,7 @@ class Console:
             sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
             sys.stdout.flush()
         else:
-            from rich.console import Console as RichConsole
-
-            RichConsole(soft_wrap=isinstance(text, str)).print(text, highlight=False)
+            _rich(sys.stdout).print(text, soft_wrap=isinstance(text, str))
 
     @contextmanager
     def progress(self, description: str, total: int, every: int) -> Iterator[Progress]:
@@ -150,7 +148,12 @@ def _stderr() -> RichConsole:
     """One rich console for stderr, so that lines printed during a live bar go above it."""
     global _stderr_console
     if _stderr_console is None or _stderr_console.file is not sys.stderr:
-        from rich.console import Console as RichConsole
-
-        _stderr_console = RichConsole(file=sys.stderr)
+        _stderr_console = _rich(sys.stderr)
     return _stderr_console
+
+
+def _rich(file: TextIO) -> RichConsole:
+    """Open a rich console that shows texts as they are: [a] is no markup and :x: no emoji."""
+    from rich.console import Console as RichConsole
+
+    return RichConsole(file=file, markup=False, emoji=False, highlight=False)

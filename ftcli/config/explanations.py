@@ -13,7 +13,9 @@ from ftcli.config.schema import Config, Key, keys
 _EXPECTED = {
     "int": "a whole number",
     "float": "a number",
+    "finite_number": "a finite number",
     "string": "text",
+    "string_too_short": "text that is not empty",
     "bool": "true or false",
     "tuple": "a list",
     "list": "a list",
@@ -51,7 +53,7 @@ def _key_path(location: Sequence[str | int], values: Any, known: Mapping[str, Ke
     for part in location:
         in_values = isinstance(values, dict) and part in values
         in_schema = ".".join(map(str, (*path, part))) in known
-        in_list = isinstance(part, int) and isinstance(values, list)
+        in_list = isinstance(part, int) and isinstance(values, list) and part < len(values)
         if not (in_values or in_schema or in_list):
             break
         path.append(part)
@@ -65,18 +67,30 @@ def _message(
     kinds = {finding["type"] for finding in findings}
     if "extra_forbidden" in kinds:
         return unknown_key(path, schema)
-    key = known.get(".".join(str(part) for part in path if isinstance(part, str)))
-    help_text = (key.field.description if key else None) or ""
-    if "missing" in kinds:
+    help_text = _help(path, known)
+    too_few_items = isinstance(findings[0]["loc"][-1], int)
+    if "missing" in kinds and not too_few_items:
         return f"required; {help_text[:1].lower()}{help_text[1:]}"
-    found = f"found {_describe(findings[0]['input'])}"
-    if len(findings) > 1:
+    found = f"found {describe(findings[0]['input'])}"
+    if "missing" in kinds or len(findings) > 1:
         return f"{found}; expected: {help_text}"
     return _single(findings[0], found, help_text)
 
 
+def _help(path: Sequence[str | int], known: Mapping[str, Key]) -> str:
+    """Return the help of a key, or of the key whose list or mapping it is in."""
+    for end in range(len(path), 0, -1):
+        key = known.get(".".join(map(str, path[:end])))
+        if key is not None:
+            return str(key.field.description)
+    return ""
+
+
 def _single(finding: Any, found: str, help_text: str) -> str:
     kind, context = finding["type"], finding.get("ctx", {})
+    if kind in ("too_short", "too_long"):
+        limit = "at least" if kind == "too_short" else "at most"
+        return f"{found}; expected {limit} {context.get('min_length', context.get('max_length'))}"
     if kind == "literal_error":
         near = get_close_matches(str(finding["input"]), _quoted(context["expected"]), 1)
         hint = f"; did you mean {near[0]}?" if near else ""
@@ -103,7 +117,9 @@ def unknown_key(path: tuple[str | int, ...], schema: type[Config]) -> str:
     all_keys = list(keys(schema))
     for key in all_keys:
         if leaf in key.field.json_schema_extra["trainer"]:
-            return f"unknown key; TrainingArguments' {leaf} is {key.path} here"
+            return f"unknown key; TrainingArguments' {leaf} is {key.path} here: {key.field.description}"
+        if leaf == key.path:
+            return f"unknown key; write {leaf.rpartition('.')[2]} below {leaf.rpartition('.')[0]}, without the dot"
     elsewhere = [key.path for key in all_keys if key.path.split(".")[-1] == leaf]
     if elsewhere:
         return f"unknown key; did you mean {' or '.join(elsewhere)}?"
@@ -122,7 +138,8 @@ def _quoted(expected: str) -> list[str]:
     return expected.split("'")[1::2]
 
 
-def _describe(value: Any) -> str:
+def describe(value: Any) -> str:
+    """Say what kind of value was found, and which."""
     if value is None:
         return "nothing (null)"
     if isinstance(value, bool):

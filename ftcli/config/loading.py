@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from math import inf
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from ftcli.config.explanations import Problem, explain
+from ftcli.config.explanations import Problem, describe, explain
 from ftcli.config.schema import Config, config_type, cross_check
 from ftcli.config.yaml import Document, YamlError, dump, parse
 from ftcli.errors import ConfigError, list_problems
@@ -55,7 +57,7 @@ class _Raw:
             return cls("config", Document(values), values)
         document = _read(Path(source))
         if not isinstance(document.value, dict):
-            raise ConfigError(f"{source}: expected keys such as model: and data:, found {document.value!r:.60}")
+            raise ConfigError(f"{source}: expected keys such as model: and data:, found {describe(document.value)}")
         values = document.value
         values.setdefault("task", DEFAULT_TASK)
         values.setdefault("output_dir", f"runs/{Path(source).stem}")
@@ -66,41 +68,41 @@ class _Raw:
         dotted, equals, value = text.partition("=")
         path = tuple(dotted.split("."))
         if not equals or not all(path):
-            self.problems.append(Problem((), f"{text!r} is not key=value; write for example training.epochs=3"))
+            hint = "write for example training.epochs=3"
+            self.problems.append(Problem((), f"{COMMAND_LINE}: {text!r} is not key=value; {hint}"))
             return
-        self.overridden[path] = text
         try:
             parsed = parse(value).value
         except YamlError as error:
+            self.overridden[path] = text
             self.problems.append(Problem(path, str(error)))
             return
         node = self.values
-        for part in path[:-1]:
+        for depth, part in enumerate(path[:-1], start=1):
             if not isinstance(node.get(part), dict):
                 node[part] = {}
+                self.overridden[path[:depth]] = text
             node = node[part]
         node[path[-1]] = parsed
+        self.overridden[path] = text
 
-    def place(self, path: Sequence[str | int]) -> str:
-        """Say where a key was written: the override, or line and column, or those of its section."""
-        path = tuple(path)
-        if not path:
-            return ""
-        for written, text in self.overridden.items():
-            if written == path or written[: len(path)] == path or path[: len(written)] == written:
-                return f"{COMMAND_LINE} ({text})"
+    def place(self, path: Sequence[str | int]) -> tuple[tuple[float, float], str]:
+        """Find where a key was written, or its section: what to sort by, and in words."""
+        path, last = tuple(path), (inf, inf)
+        for written, text in reversed(self.overridden.items()):
+            if path[: len(written)] == written:
+                return last, f"{COMMAND_LINE} ({text}) "
         for end in range(len(path), 0, -1):
             if path[:end] in self.document.places:
                 line, column = self.document.places[path[:end]]
-                return f"{line}:{column}"
-        return ""
+                return (line, column), f"{line}:{column} "
+        return last, ""
 
     def stop_if_wrong(self) -> None:
-        """Raise all problems as one ConfigError, in the order of their places."""
+        """Raise all problems as one ConfigError: those of the file in its order, then the others."""
         if self.problems:
-            lines = [
-                " ".join(filter(None, (self.place(problem.path), problem.text()))) for problem in self.problems
-            ]
+            placed = [(*self.place(problem.path), problem.text()) for problem in self.problems]
+            lines = [place + text for _, place, text in sorted(placed, key=itemgetter(0))]
             raise ConfigError(list_problems(self.name, lines))
 
 
@@ -136,14 +138,16 @@ def _validate(raw: _Raw) -> Config:
 
 def looks_local(path: str) -> bool:
     """Whether a path is meant on this machine: it exists, or starts as a path and never reaches the Hub."""
-    return path.startswith(("./", "../", "/", "~")) or Path(path).exists()
+    # os.path.exists says no to a name that is too long or odd for a path; Path.exists raises.
+    return path.startswith(("./", "../", "/", "~")) or os.path.exists(path)  # noqa: PTH110
 
 
 def _absolute(config: Config) -> Config:
     """Make every local path absolute, so that the run can be used from anywhere."""
 
     def absolute(path: str | None) -> str | None:
-        return path if path is None else os.path.abspath(Path(path).expanduser())  # noqa: PTH100 - keeps symlinks
+        # abspath keeps symlinks; os.path.expanduser keeps the ~ of an unknown user, Path.expanduser raises.
+        return path if path is None else os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
 
     model, data = config.model, config.data
     if looks_local(model.name_or_path):

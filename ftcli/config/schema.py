@@ -5,14 +5,14 @@ Each key also says whether it changes the result of a run, and what transformers
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, create_model
 from pydantic import Field as Limits
 
-from ftcli.metrics.names import HUB_PREFIX, LOSS, METRICS, Direction
+from ftcli.metrics.names import HUB_PREFIX, LOSS, Direction
 from ftcli.tasks import TASKS
 from ftcli.tasks.base import Task
 from ftcli.tasks.options import Columns, Names, Section, setting
@@ -37,7 +37,10 @@ def _list_to_pair(value: Any) -> Any:
 
 
 Beta = Annotated[float, Limits(ge=0, lt=1)]
-Positive = Annotated[int, Limits(ge=1)]
+# Counts that a 32-bit integer holds: what is larger is a slip of the keyboard.
+MAX_COUNT = 2**31 - 1
+Positive = Annotated[int, Limits(ge=1, le=MAX_COUNT)]
+Scalar = bool | int | float | str | None
 
 
 class ModelSection(Section):
@@ -45,7 +48,6 @@ class ModelSection(Section):
 
     name_or_path: str = setting(
         help="Hub id, local directory, or package:MODULE/PATH for a model inside an installed package",
-        min_length=1,
         trainer=("model_name_or_path",),
     )
     revision: str | None = setting(None, help="Branch, tag or commit of a Hub model", trainer=("model_revision",))
@@ -86,6 +88,7 @@ class DataSection(Section):
         512,
         help="Tokens a feature, never above the model's limit; longer texts are truncated and counted",
         ge=4,
+        le=MAX_COUNT,
         trainer=("max_seq_length",),
     )
     padding: Literal["longest", "max_length"] = setting(
@@ -143,9 +146,13 @@ class SchedulerSection(Section):
 
     name: Schedule = setting("linear", help="A schedule of transformers", trainer=("lr_scheduler_type",))
     warmup_steps: float | int = setting(
-        0, help="Updates of warm-up, or below 1 a share of all updates", ge=0, trainer=("warmup_ratio",)
+        0,
+        help="Updates of warm-up, or below 1 a share of all updates",
+        ge=0,
+        le=MAX_COUNT,
+        trainer=("warmup_ratio",),
     )
-    options: dict[str, Any] = setting(
+    options: dict[str, Scalar] = setting(
         {}, help="Further arguments of the schedule, such as num_cycles", trainer=("lr_scheduler_kwargs",)
     )
 
@@ -196,7 +203,7 @@ class Config(Section):
     evaluation: EvaluationSection = setting(EvaluationSection(), help="Scores while training")
     logging: LoggingSection = setting(LoggingSection(), help="What is shown", changes_result=False)
     output_dir: str = setting(
-        help="The run directory; by default runs/ and the config's name", min_length=1, changes_result=False
+        help="The run directory; by default runs/ and the config's name", changes_result=False
     )
 
     def build_task(self) -> Task:
@@ -250,8 +257,10 @@ def _section_of(annotation: Any) -> type[Section] | None:
 def cross_check(config: Config) -> Iterator[tuple[str, str]]:
     """Yield (key, problem) for values that are fine alone and wrong together."""
     data, evaluation = config.data, config.evaluation
-    if (data.path is None) == (data.files is None):
-        yield "data", "set exactly one of data.path and data.files"
+    if data.path is None and data.files is None:
+        yield "data", "says neither path nor files; set one of them"
+    if data.path is not None and data.files is not None:
+        yield "data.files", "data.path is set too; keep one, and set the other to null"
     if data.labels and len(set(data.labels)) < len(data.labels):
         yield "data.labels", "names a label twice; give each name once"
     warmup = config.scheduler.warmup_steps
@@ -264,11 +273,20 @@ def cross_check(config: Config) -> Iterator[tuple[str, str]]:
     if best is not None and best != LOSS and metrics is not None and best not in metrics:
         wanted = ", ".join((*metrics, LOSS))
         yield "evaluation.best_metric", f"{best} is not computed; choose one of {wanted}, or add it to metrics"
+    known = TASKS[config.task].metrics
+    if best is not None and best != LOSS and metrics is None and best not in known:
+        yield "evaluation.best_metric", _unknown_metric(best, known)
+
+
+def _unknown_metric(name: str, known: Sequence[str]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}, and hub:NAME"
+    return f"unknown metric {name}; {hint}"
 
 
 def _check_metrics(config: Config) -> Iterator[tuple[str, str]]:
-    from difflib import get_close_matches
-
     known = TASKS[config.task].metrics
     for name in config.evaluation.metrics or ():
         if name.startswith(HUB_PREFIX):
@@ -278,6 +296,4 @@ def _check_metrics(config: Config) -> Iterator[tuple[str, str]]:
                     f"{name} needs a stated direction: evaluation.directions={{'{name}': higher}} or lower",
                 )
         elif name not in known:
-            near = get_close_matches(name, METRICS, 1)
-            hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}, and hub:NAME"
-            yield "evaluation.metrics", f"unknown metric {name}{hint}"
+            yield "evaluation.metrics", _unknown_metric(name, known)

@@ -66,8 +66,8 @@ class Collation:
         return length if self.limit is None else min(length, self.limit)
 
 
-def model_inputs(
-    batch: Mapping[str, torch.Tensor], fields: Mapping[str, Field]
-) -> dict[str, torch.Tensor]:
+def model_inputs(batch: Mapping[str, torch.Tensor], fields: Mapping[str, Field]) -> dict[str, torch.Tensor]:
     """Return what the model sees of a batch: everything that is not a target."""
-    return {name: tensor for name, tensor in batch.items() if name not in fields or not fields[name].is_target}
+    return {
+        name: tensor for name, tensor in batch.items() if name not in fields or not fields[name].is_target
+    }

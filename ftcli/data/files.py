@@ -29,12 +29,16 @@ class Row(NamedTuple):
 def column_names(path: Path, quoting: str) -> tuple[str, ...]:
     """Return the columns of a file. Raises DataError for a file without rows."""
     if path.suffix == ".parquet":
-        return tuple(_parquet(path).schema_arrow.names)
-    first = next(read_rows(path, quoting), None)
-    if first is None:
+        table = _parquet(path)
+        if table.metadata.num_rows:
+            return tuple(table.schema_arrow.names)
+        what = "columns and no row"
+    else:
+        first = next(read_rows(path, quoting), None)
+        if first is not None:
+            return tuple(first.values)
         what = "only a header" if path.suffix in (".csv", ".tsv") and path.stat().st_size else "nothing"
-        raise DataError(f"{path}: holds {what}; expected rows. Check data.path or data.files")
-    return tuple(first.values)
+    raise DataError(f"{path}: holds {what}; expected rows. Check data.path or data.files")
 
 
 def read_rows(path: Path, quoting: str) -> Iterator[Row]:
@@ -71,10 +75,10 @@ def _read_delimited(path: Path, quoting: str) -> Iterator[Row]:
         try:
             for cells in reader:
                 start, line = line, reader.line_num + 1
+                if not cells and (header is None or len(header) > 1):
+                    continue  # a blank line is neither header nor row
                 if header is None:
-                    header = _checked_header(path, cells)
-                elif not cells and len(header) > 1:
-                    continue  # a blank line is no row
+                    header = _checked_header(path, start, cells)
                 elif len(cells) == len(header):
                     yield Row(start, dict(zip(header, cells, strict=True)))
                 elif not cells:
@@ -89,10 +93,10 @@ def _read_delimited(path: Path, quoting: str) -> Iterator[Row]:
         raise DataError(list_problems(str(path), problems) + _quoting_hint(delimiter, quoting))
 
 
-def _checked_header(path: Path, cells: list[str]) -> list[str]:
+def _checked_header(path: Path, line: int, cells: list[str]) -> list[str]:
     twice = sorted({cell for cell in cells if cells.count(cell) > 1})
     if twice:
-        raise DataError(f"{path}: line 1: the column {twice[0]!r} stands twice; rename one")
+        raise DataError(f"{path}: line {line}: the column {twice[0]!r} stands twice; rename one")
     return cells
 
 
@@ -109,7 +113,9 @@ def _quoting_hint(delimiter: str, quoting: str) -> str:
     if quoting == "none":
         return ". Correct the file, or set data.quoting=minimal if its cells are quoted"
     other = "" if delimiter == "," else ", or set data.quoting=none if its quotes are plain text"
-    return f'. Quote cells that hold commas, line breaks or quotes, and double quotes inside them ("")' + other
+    return (
+        f'. Quote cells that hold commas, line breaks or quotes, and double quotes inside them ("")' + other
+    )
 
 
 def _quotes_pair(path: Path) -> bool:
@@ -136,32 +142,48 @@ def _read_json_lines(path: Path) -> Iterator[Row]:
 
 def _json_object(path: Path, number: int, text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
-        text.encode() if "\\u" not in text else json.dumps(value, ensure_ascii=False).encode()
+        value = _parse_json(text)
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}: line {number}: not JSON: {error.msg} at column {error.colno}") from None
-    except UnicodeEncodeError:
-        raise DataError(f"{path}: line {number}: half of a surrogate pair; write the character itself") from None
-    except RecursionError:
-        raise DataError(f"{path}: line {number}: nested too deep") from None
-    if not isinstance(value, dict):
-        raise DataError(f"{path}: line {number}: expected an object such as {{\"text\": …}}, found {text[:40]!r}")
-    return value
+        array = " or, in a .json file, an array of objects" if path.suffix == ".json" else ""
+        raise DataError(
+            f"{path}: line {number}: not JSON: {error.msg} at column {error.colno}; expected one object a line{array}"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: line {number}: not JSON: {error}") from None
+    return _checked_object(value, f"{path}: line {number}")
 
 
 def _read_json_array(path: Path) -> Iterator[Row]:
     try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+        rows = _parse_json(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}: line {error.lineno}: not JSON: {error.msg}") from None
+        raise DataError(
+            f"{path}: line {error.lineno}: not JSON: {error.msg} at column {error.colno}"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON: {error}") from None
     for index, value in enumerate(rows):
-        if not isinstance(value, dict):
-            raise DataError(f"{path}: item {index}: expected an object such as {{\"text\": …}}")
-        try:
-            json.dumps(value, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            raise DataError(f"{path}: item {index}: half of a surrogate pair; write the character") from None
-        yield Row(0, value)
+        yield Row(0, _checked_object(value, f"{path}: row {index}"))
+
+
+def _parse_json(text: str) -> Any:
+    """Read JSON; fractions keep the digits that are written, as the cells of a csv do."""
+    return json.loads(text, parse_float=str, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON value; write null or a text")
+
+
+def _checked_object(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        found = json.dumps(value)[:40]
+        raise DataError(f'{where}: expected an object such as {{"text": …}}, found {found}')
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{where}: half of a surrogate pair; write the character itself") from None
+    return value
 
 
 def _starts_with_bracket(path: Path) -> bool:
@@ -219,4 +241,9 @@ def places(path: Path, quoting: str, indices: Sequence[int]) -> list[str]:
     """Say where some rows stand, by reading the file again: only an error asks for it."""
     wanted = set(indices)
     lines = {index: row.line for index, row in enumerate(read_rows(path, quoting)) if index in wanted}
-    return [f"line {lines[index]}" if lines.get(index) else f"row {index}" for index in indices]
+    return [place(lines.get(index, 0), index) for index in indices]
+
+
+def place(line: int, index: int) -> str:
+    """Say where a row stands: its line, or where there are no lines its number, from 0."""
+    return f"line {line}" if line else f"row {index}"

@@ -200,7 +200,9 @@ class SplitStatistics:
             num_features=len(features),
             num_tokens=int(lengths.sum()),
             truncated_share=float(features.truncated.mean()),
-            length_quantiles={name: int(np.quantile(lengths, q, method="lower")) for name, q in marks.items()},
+            length_quantiles={
+                name: int(np.quantile(lengths, q, method="lower")) for name, q in marks.items()
+            },
         )
 
 
@@ -210,4 +212,3 @@ def label_counts(features: Features, labels: LabelSet) -> dict[str, int]:
     values = targets.values if isinstance(targets, Ragged) else targets
     counted = np.bincount(values[values >= 0], minlength=len(labels))
     return dict(zip(labels.names, map(int, counted), strict=True))
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from ftcli.errors import DataError, ModelError, list_problems
 from ftcli.tasks.base import Task
 
 # Raise it when the same file would be read into other rows.
-_READER_VERSION = 1
+_READER_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -77,15 +77,16 @@ def load_split(data: DataSection, split: str, task: Task) -> SplitRows:
 def _named_file(data: DataSection, split: str) -> Path:
     """Find the file of a split among `data.files`."""
     assert data.files is not None
-    by_split = {
-        data.train_split: data.files.train,
-        data.validation_split: data.files.validation,
-        data.test_split: data.files.test,
-    }
-    path = by_split.get(split)
-    if path is None:
-        raise _no_split(split, [name for name, file in by_split.items() if file], "data.files")
-    return _existing(Path(path))
+    named = (
+        (data.test_split, data.files.test),
+        (data.validation_split, data.files.validation),
+        (data.train_split, data.files.train),
+    )
+    # One split may play two roles, for example be trained and validated on: any of its files will do.
+    by_split = {name: path for name, path in named if path is not None}
+    if split not in by_split:
+        raise _no_split(split, list(by_split), "data.files")
+    return _existing(Path(by_split[split]))
 
 
 def _from_local(path: Path, split: str, data: DataSection, task: Task) -> SplitRows:
@@ -112,16 +113,15 @@ def _from_file(path: Path, split: str, data: DataSection, task: Task) -> SplitRo
 
     names = _wanted_columns(path.name, files.column_names(path, data.quoting), task)
     declared = files.parquet_class_names(path) if path.suffix == ".parquet" else {}
-    with path.open("rb") as file:
-        content = hashlib.file_digest(file, "sha256").hexdigest()
-    fingerprint = _digest(content, path.suffix, data.quoting, names, _READER_VERSION)
+    fingerprint = _digest(_hash(path), path.suffix, data.quoting, names, _READER_VERSION)
 
     def generate() -> Iterator[dict[str, Any]]:
-        for row in files.read_rows(path, data.quoting):
+        for index, row in enumerate(files.read_rows(path, data.quoting)):
+            where = f"{path}: {files.place(row.line, index)}"
             missing = [name for name in names if name not in row.values]
             if missing:
-                raise DataError(f"{path}: line {row.line}: no {missing[0]!r}; every row needs it")
-            yield {name: _as_text(row.values[name], name, path, row.line) for name in names}
+                raise DataError(f"{where}: no {missing[0]!r}; every row needs it")
+            yield {name: _as_text(row.values[name], f"{where}: column {name!r}") for name in names}
 
     try:
         dataset = Dataset.from_generator(
@@ -135,12 +135,12 @@ def _from_file(path: Path, split: str, data: DataSection, task: Task) -> SplitRo
     return SplitRows(split, str(path), dataset, fingerprint, declared, file=path, quoting=data.quoting)
 
 
-def _as_text(value: Any, name: str, path: Path, line: int) -> str | None:
+def _as_text(value: Any, where: str) -> str | None:
     """Keep what a cell says: JSON's numbers and truth values as they are written there."""
     if value is None or isinstance(value, str):
         return value
-    if isinstance(value, list | dict):
-        raise DataError(f"{path}: line {line}: column {name!r} holds a {type(value).__name__}; expected text")
+    if isinstance(value, list | tuple | dict | bytes):
+        raise DataError(f"{where} holds {type(value).__name__}; expected text, one value a row")
     if isinstance(value, bool):
         return str(value).lower()
     return str(value)
@@ -153,8 +153,11 @@ def _from_saved(path: Path, split: str, task: Task) -> SplitRows:
         saved = load_from_disk(str(path))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a save_to_disk folder: {error}") from None
-    splits = saved if isinstance(saved, DatasetDict) else {str(saved.split or split): saved}
-    return _from_datasets(splits, str(path), split, task)
+    # A data set that was saved alone is one split: were it every split, a model would be judged on what it learned.
+    splits = saved if isinstance(saved, DatasetDict) else {str(saved.split or "train"): saved}
+    rows = _from_datasets(splits, str(path), split, task)
+    contents = [_hash(Path(file["filename"])) for file in rows.dataset.cache_files]
+    return replace(rows, fingerprint=_digest(rows.fingerprint, contents))
 
 
 def _from_hub(data: DataSection, split: str, task: Task) -> SplitRows:
@@ -187,8 +190,8 @@ def _from_datasets(splits: Any, source: str, split: str, task: Task) -> SplitRow
         for name in names
         if isinstance(dataset.features[name], ClassLabel)
     }
-    dataset = dataset.select_columns(names)
-    return SplitRows(split, source, dataset, _digest(dataset._fingerprint, names), declared)
+    dataset = dataset.with_format(None).select_columns(names)
+    return SplitRows(split, source, dataset, _digest(splits[split]._fingerprint, names, declared), declared)
 
 
 def _wanted_columns(source: str, present: Sequence[str], task: Task) -> list[str]:
@@ -238,6 +241,11 @@ def _no_split(split: str, found: Sequence[str], source: str) -> DataError:
         f"{source}: no split {split!r}; found {', '.join(found) or 'none'}.{hint} Set data.train_split or "
         "data.validation_split to one of these; without a validation split set evaluation.every=never"
     )
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digest(*parts: object) -> str:

@@ -161,9 +161,7 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def decode(
-        self, reduced: Mapping[str, np.ndarray], features: Any, labels: LabelSet
-    ) -> list[Prediction]:
+    def decode(self, reduced: Mapping[str, np.ndarray], features: Any, labels: LabelSet) -> list[Prediction]:
         """Turn the reduced outputs of all F features of a split into one prediction a row, in row order.
 
         Each prediction is JSON: `gold`, `predicted` and whatever else is worth writing down.

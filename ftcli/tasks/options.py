@@ -9,10 +9,15 @@ from pydantic_core import PydanticUndefined
 
 
 class Section(BaseModel):
-    """One section of a config: unknown keys, wrong types and non-finite numbers are errors."""
+    """One section of a config: unknown keys, wrong types, empty texts and non-finite numbers are errors."""
 
     model_config = ConfigDict(
-        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, validate_default=True
+        frozen=True,
+        strict=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        str_min_length=1,
+        validate_default=True,
     )
 
 

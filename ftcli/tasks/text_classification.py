@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ftcli.tasks.tokenization import Tokenization
 
 _INTEGER = re.compile(r"-?\d+")
-_FRACTION = re.compile(r"-?(\d+\.\d*|\.\d+|\d+(\.\d*)?[eE]-?\d+)")
+_FRACTION = re.compile(r"-?((\d+\.\d*|\.\d+)([eE][+-]?\d+)?|\d+[eE][+-]?\d+)")
 
 
 class TextClassificationColumns(Section):
@@ -91,16 +91,21 @@ class TextClassification(Task):
         fractions = sorted(text for text in texts if _FRACTION.fullmatch(text))
         integers = sorted(text for text in texts if _INTEGER.fullmatch(text))
         where = f"{rows.source}, split {rows.split!r}, column {self.columns.label!r}"
+
+        def told(text: str) -> str:
+            first = next(index for index, value in enumerate(values) if str(value) == text)
+            return f"{text!r} ({rows.where([first])[0]})"
+
         if fractions:
             raise DataError(
-                f"{where}: labels are fractional numbers, such as {fractions[0]}; expected names or whole "
+                f"{where}: labels are fractional numbers, such as {told(fractions[0])}; expected names or whole "
                 "numbers. For categories, list their names in data.labels"
             )
         if integers and len(integers) < len(texts):
-            word = min(texts.difference(integers))
             raise DataError(
-                f"{where}: labels are part numbers and part words, such as {integers[0]} and {word!r}; expected "
-                "one kind. If all of them are names, list them in data.labels"
+                f"{where}: labels are part numbers and part words, such as {told(integers[0])} and "
+                f"{told(min(texts.difference(integers)))}; expected one kind. If all of them are names, list them "
+                "in data.labels"
             )
         if integers:
             return tuple(sorted((text for text in texts if int(text) >= 0), key=int))
@@ -112,12 +117,12 @@ class TextClassification(Task):
     ) -> Callable[[Any], str | None]:
         """Choose how a raw label is read as a name: None for a missing or out-of-range one.
 
-        Whole numbers are ids where the data declares class names, or where the label set has names that are
-        not numbers themselves; otherwise a label's text is its name.
+        Whole numbers are ids where the data declares class names, or where no name of the label set is a number
+        itself and no row spells a name out; otherwise a label's text is its name.
         """
-        numbered = all(_INTEGER.fullmatch(str(value)) for value in set(values) if not _is_missing(value))
-        named = not all(_INTEGER.fullmatch(name) for name in labels.names)
-        by_id = declared or (labels.names if numbered and named else None)
+        numeric_names = any(_INTEGER.fullmatch(name) for name in labels.names)
+        spelled = not labels.ids.keys().isdisjoint(map(str, set(values)))
+        by_id = declared or (None if numeric_names or spelled else labels.names)
 
         def to_name(value: Any) -> str | None:
             if _is_missing(value):
@@ -137,7 +142,9 @@ class TextClassification(Task):
             return f"label -1 marks an unlabelled row; expected one of {known}. Choose a labelled split"
         if name is None:
             return f"label {value} is out of range; expected 0 to {len(labels) - 1} ({known})"
-        return f"unknown label {str(value)!r}; the train split has {known}. Correct it or list it in data.labels"
+        return (
+            f"unknown label {str(value)!r}; the train split has {known}. Correct it or list it in data.labels"
+        )
 
     def encode(
         self, rows: Mapping[str, Sequence[Any]], labels: LabelSet, tokenization: Tokenization
@@ -160,9 +167,7 @@ class TextClassification(Task):
         """Keep the logits, (B, C)."""
         return {"logits": outputs.logits.float()}
 
-    def decode(
-        self, reduced: Mapping[str, np.ndarray], features: Any, labels: LabelSet
-    ) -> list[Prediction]:
+    def decode(self, reduced: Mapping[str, np.ndarray], features: Any, labels: LabelSet) -> list[Prediction]:
         """Take the most probable label; probabilities are the softmax of the logits, in float64."""
         from scipy.special import softmax
 

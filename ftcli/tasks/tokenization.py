@@ -8,8 +8,10 @@ from typing import Any
 
 # Texts with at most this many characters a token of `max_length` go to the tokenizer whole.
 _CHARACTERS_PER_TOKEN = 16
+# Pairs less: the tokenizer combines every piece that it cuts off the one with every piece of the other.
+_CHARACTERS_PER_TOKEN_OF_PAIRS = 4
 # A longer text keeps this many tokens beyond max_length, so that the cut never touches a token that stays.
-_SPARE_TOKENS = 64
+_SPARE_TOKENS = 128
 
 
 @dataclass(frozen=True)
@@ -31,29 +33,59 @@ class Tokenization:
 
         Returns the model's input columns (N lists of token numbers each; the attention mask is left to the
         collation, which knows it from the lengths) and whether each text was truncated.
+
+        The tokenizers library keeps everything that truncation removes, and for pairs every combination of
+        the removed pieces: two texts of a million characters take more than 24 GiB. So what could never
+        survive truncation is cut off enormous texts first; the tokens that stay are the same.
         """
-        bounded = [self._bounded(text) for text in texts]
-        bounded_pairs = None if pairs is None else [self._bounded(text) for text in pairs]
+        # The limits of the last call, or of tokenizer.json, would hide how long a text is.
+        self.tokenizer.backend_tokenizer.no_truncation()
+        self.tokenizer.backend_tokenizer.no_padding()
+        if pairs is None:
+            bounded: tuple[list[str], ...] = ([self._bounded_text(text) for text in texts],)
+        else:
+            both = [self._bounded_pair(*pair) for pair in zip(texts, pairs, strict=True)]
+            bounded = [first for first, _ in both], [second for _, second in both]
         encoded = self.tokenizer(
-            bounded, bounded_pairs, truncation=True, max_length=self.max_length, return_attention_mask=False
+            *bounded, truncation=True, max_length=self.max_length, return_attention_mask=False
         )
         truncated = [bool(encoding.overflowing) for encoding in encoded.encodings]
         return {name: ids for name, ids in encoded.items() if name in self.accepts}, truncated
 
-    def _bounded(self, text: str) -> str:
-        """Cut what could never survive truncation off an enormous text.
+    def _bounded_text(self, text: str) -> str:
+        if len(text) <= _CHARACTERS_PER_TOKEN * self.max_length:
+            return text
+        return self._cut(text, self.max_length + _SPARE_TOKENS)
 
-        The tokenizers library keeps everything that truncation removes, and for pairs every combination of
-        the removed pieces: two texts of a million characters take more than 24 GiB. The cut is made at white
-        space behind more tokens than fit, so the tokens that stay are the same.
-        """
+    def _bounded_pair(self, first: str, second: str) -> tuple[str, str]:
+        if max(len(first), len(second)) <= _CHARACTERS_PER_TOKEN_OF_PAIRS * self.max_length:
+            return first, second
+        # An odd token goes to the longer text, or to the second of equals: it must stay the longer.
+        first_is_longer = len(self._offsets(first)) > len(self._offsets(second))
+        shorter, longer = self.max_length + _SPARE_TOKENS, self.max_length + 3 * _SPARE_TOKENS
+        lengths = (longer, shorter) if first_is_longer else (shorter, longer)
+        return self._cut(first, lengths[0]), self._cut(second, lengths[1])
+
+    def _cut(self, text: str, num_tokens: int) -> str:
+        """Keep at least this many tokens of a text, at the side that truncation keeps, and whole words."""
+        keeps_end = self.tokenizer.truncation_side == "left"
         window = _CHARACTERS_PER_TOKEN * self.max_length
-        while len(text) > window:
-            head = text[:window]
-            offsets = self.tokenizer.backend_tokenizer.encode(head, add_special_tokens=False).offsets
-            if len(offsets) > self.max_length + _SPARE_TOKENS:
-                end = offsets[self.max_length + _SPARE_TOKENS - 1][1]
-                space = next((at for at in range(end, window) if head[at].isspace()), end)
-                return head[:space]
+        while True:
+            part = text[-window:] if keeps_end else text[:window]
+            offsets = self._offsets(part)
+            if len(offsets) > num_tokens:
+                break
+            if len(part) == len(text):
+                return text
             window *= 2
-        return text
+        if keeps_end:
+            start = offsets[-num_tokens][0]
+            return part[next((at for at in range(start, 0, -1) if part[at - 1].isspace()), start) :]
+        end = offsets[num_tokens - 1][1]
+        return part[: next((at for at in range(end, len(part)) if part[at].isspace()), end)]
+
+    def _offsets(self, text: str) -> list[tuple[int, int]]:
+        offsets: list[tuple[int, int]] = self.tokenizer.backend_tokenizer.encode(
+            text, add_special_tokens=False
+        ).offsets
+        return offsets

@@ -1,0 +1,136 @@
+"""The seams, held open by a task that no user has: updates, weights and gathering are exact for any task."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import worker
+
+from ftcli import training
+from ftcli.data.batching import cut as real_cut
+
+COUNTS = list(range(1, 18))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("awkward")
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def several(
+    request: pytest.FixtureRequest, folder: Path, still_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """What two and three processes found: the updates, and the evaluations of 1 to 17 rows."""
+    out = tmp_path_factory.mktemp("several") / "out.json"
+    jobs = {"folder": str(folder), "model": str(still_model), "counts": COUNTS}
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(request.param)]
+    command = [sys.executable, *launcher, worker.__file__, json.dumps(jobs), str(out)]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "ACCELERATE_DEBUG_MODE": "true"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(out.read_text())
+    assert found["updates"]["world_size"] == request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path, still_model: Path) -> list[dict[str, Any]]:
+    """The evaluations of 1 to 17 rows in this process."""
+    return list(worker.evaluations(folder, str(still_model), COUNTS))
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path, still_model: Path) -> dict[str, Any]:
+    """The reference: each update in one pass, in this process."""
+    return worker.updates(folder, str(still_model), batch_size=8, micro_batch_size=8)
+
+
+def largest_difference(found: dict[str, Any], expected: dict[str, Any]) -> float:
+    assert len(found["losses"]) == len(expected["losses"])
+    return float(np.abs(np.subtract(found["losses"], expected["losses"])).max())
+
+
+def test_rows_give_one_to_three_features(folder: Path, still_model: Path) -> None:
+    features = worker.prepare(folder, str(still_model), 17).splits["train"].features
+
+    assert set(np.bincount(features.rows)) == {1, 2, 3}
+
+
+def test_the_last_update_of_an_epoch_is_short(folder: Path, still_model: Path) -> None:
+    plan = worker.prepare(folder, str(still_model), 13, batch_size=8).plan
+
+    assert [len(update.features) for update in plan][:4] == [8, 8, 8, 1]
+
+
+@pytest.mark.parametrize("micro_batch_size", [4, 3, 1])
+def test_micro_batches_do_not_change_the_updates(
+    whole: dict[str, Any], folder: Path, still_model: Path, micro_batch_size: int
+) -> None:
+    found = worker.updates(folder, str(still_model), batch_size=8, micro_batch_size=micro_batch_size)
+
+    assert largest_difference(found, whole) < 1e-6
+    np.testing.assert_allclose(found["weights"], whole["weights"], atol=1e-4)
+
+
+def test_processes_do_not_change_the_updates(whole: dict[str, Any], several: dict[str, Any]) -> None:
+    assert largest_difference(several["updates"], whole) < 1e-6
+
+
+def test_a_cut_that_drops_a_feature_changes_the_updates(
+    whole: dict[str, Any], folder: Path, still_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Negative control: the comparison above sees one lost feature."""
+    monkeypatch.setattr(training, "cut", lambda update, **how: real_cut(update[:-1] if len(update) > 1 else update, **how))
+
+    found = worker.updates(folder, str(still_model), batch_size=8, micro_batch_size=8)
+
+    assert largest_difference(found, whole) > 1e-3
+
+
+def test_a_mean_of_means_changes_the_updates(
+    whole: dict[str, Any], folder: Path, still_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Negative control: averaging the micro-batches' means is not the mean, with unequal weights."""
+    def mean_loss(self: Any, outputs: Any, batch: Any) -> Any:
+        loss_sum, weight_sum = original(self, outputs, batch)
+        return loss_sum / weight_sum, weight_sum / weight_sum
+
+    original = worker.Awkward.loss
+    monkeypatch.setattr(worker.Awkward, "loss", mean_loss)
+
+    found = worker.updates(folder, str(still_model), batch_size=8, micro_batch_size=3)
+
+    assert largest_difference(found, whole) > 1e-3
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_each_feature_is_scored_exactly_once(several: dict[str, Any], count: int) -> None:
+    num_features = sum(-(-len(text.split()) // 4) for text, _ in worker.awkward_rows(count))
+    found = several["evaluations"][count - 1]
+
+    assert found["rows"] == count
+    assert sorted(found["features"]) == list(range(num_features))
+
+
+def test_scores_and_predictions_do_not_depend_on_the_processes(
+    several: dict[str, Any], alone: list[dict[str, Any]]
+) -> None:
+    assert several["evaluations"] == alone
+
+
+def test_a_deal_that_drops_a_batch_is_caught(
+    folder: Path, still_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Negative control: the evaluation itself refuses to score fewer features than there are."""
+    monkeypatch.setattr("ftcli.evaluation.deal", lambda num_batches, **_: range(1, num_batches))
+
+    with pytest.raises(RuntimeError, match="not exactly once"):
+        list(worker.evaluations(folder, str(still_model), [5]))

@@ -1,0 +1,262 @@
+"""The loop against a plain PyTorch loop, against sums worked by hand, and against numbers that are not finite."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import ConfigWriter
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, get_scheduler
+
+from ftcli.config.loading import load_config
+from ftcli.config.schema import TrainingSection
+from ftcli.data.batching import UpdatePlan, plan_epoch
+from ftcli.data.collation import Collation
+from ftcli.data.preparation import Features, Ragged
+from ftcli.errors import TrainingStopped
+from ftcli.experiments import prepare_experiment
+from ftcli.hardware import choose_execution, start
+from ftcli.processes import Processes
+from ftcli.tasks.base import Field
+from ftcli.training import Learner, build_learner, run_updates
+
+
+def ftcli_losses(config: Path, *overrides: str) -> list[float]:
+    experiment = prepare_experiment(load_config(config, overrides), ["train"])
+    learner = build_learner(
+        experiment.build_model().model,
+        experiment.config,
+        start(experiment.execution, experiment.processes),
+        num_updates=experiment.plan.num_updates,
+        fused=True,
+        processes=experiment.processes,
+        task=experiment.task,
+        collation=experiment.collation,
+        micro_batch_size=experiment.micro_batch_size,
+    )
+    features = experiment.splits["train"].features
+    return [record.loss for record in run_updates(learner, experiment.plan, features)]
+
+
+def plain_losses(
+    model_folder: Path, rows: list[dict[str, str]], *, num_updates: int, max_grad_norm: float | None = None
+) -> list[float]:
+    """Train as a user would by hand: the tokenizer's own padding, unfused AdamW, the model's own loss."""
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    torch.manual_seed(42)
+    model = AutoModelForSequenceClassification.from_pretrained(model_folder, num_labels=2, dtype=torch.float32)
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0, foreach=False)
+    scheduler = get_scheduler("linear", optimizer, num_warmup_steps=0, num_training_steps=num_updates)
+    losses: list[float] = []
+    epoch = 0
+    while len(losses) < num_updates:
+        for indices in plan_epoch(np.ones(len(rows)), batch_size=8, seed=42, epoch=epoch):
+            batch = [rows[index] for index in indices]
+            inputs = tokenizer(
+                [row["sentence1"] for row in batch],
+                [row["sentence2"] for row in batch],
+                padding=True,
+                return_tensors="pt",
+            )
+            loss = model(**inputs, labels=torch.tensor([int(row["label"]) for row in batch])).loss
+            loss.backward()
+            if max_grad_norm is not None:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad()
+            losses.append(loss.item())
+        epoch += 1
+    return losses[:num_updates]
+
+
+@pytest.fixture
+def rows(pair_data: Path) -> list[dict[str, str]]:
+    import csv
+
+    with (pair_data / "train.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# 43 rows, so 6 updates an epoch of which the last has 3 rows; 9 epochs.
+FIFTY = ("training.epochs=9",)
+
+
+def test_losses_equal_a_plain_loop(
+    write_config: ConfigWriter, still_model: Path, rows: list[dict[str, str]]
+) -> None:
+    found = ftcli_losses(write_config(), *FIFTY)
+
+    expected = plain_losses(still_model, rows, num_updates=54)
+    np.testing.assert_allclose(found[:50], expected[:50], rtol=0, atol=1e-6)
+
+
+def test_clipped_losses_equal_a_plain_loop(
+    write_config: ConfigWriter, still_model: Path, rows: list[dict[str, str]]
+) -> None:
+    found = ftcli_losses(write_config(), *FIFTY, "training.max_grad_norm=0.1", "training.micro_batch_size=3")
+
+    expected = plain_losses(still_model, rows, num_updates=54, max_grad_norm=0.1)
+    np.testing.assert_allclose(found[:50], expected[:50], rtol=0, atol=1e-6)
+
+
+def test_another_order_gives_other_losses(
+    write_config: ConfigWriter, still_model: Path, rows: list[dict[str, str]]
+) -> None:
+    """Negative control: two rows that change places are seen."""
+    rows[0], rows[1] = rows[1], rows[0]
+    found = ftcli_losses(write_config(), *FIFTY)
+
+    expected = plain_losses(still_model, rows, num_updates=54)
+    assert np.abs(np.subtract(found, expected)).max() > 1e-4
+
+
+class Line(torch.nn.Module):
+    """Predicts w * x for the first token x of a feature: every gradient can be worked by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> SimpleNamespace:
+        return SimpleNamespace(logits=self.w * input_ids[:, 0].float())
+
+
+class WeightedSum:
+    """The loss of feature i is weight_i * w * x_i."""
+
+    def loss(self, outputs: Any, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        return (batch["weights"] * outputs.logits).sum(), batch["weights"].sum()
+
+
+class MeanOfMeans(WeightedSum):
+    def loss(self, outputs: Any, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        loss_sum, weight_sum = super().loss(outputs, batch)
+        return loss_sum / weight_sum, torch.ones(())
+
+
+def line_features(values: list[float], weights: list[float]) -> Features:
+    count = len(values)
+    ids = Ragged(np.asarray(values, "float32"), np.arange(count + 1))
+    return Features(
+        {"input_ids": ids, "weights": np.asarray(weights, "float32")},
+        rows=np.arange(count),
+        truncated=np.zeros(count, bool),
+        num_rows=count,
+    )
+
+
+def line_learner(task: WeightedSum, *, micro_batch_size: int, max_grad_norm: float | None = None) -> Learner:
+    """Learn by plain gradient descent with rate 1, so that w moves by exactly the gradient."""
+    processes = Processes()
+    model = Line()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0, fused=True)
+    fields = {
+        "input_ids": Field(pad=0, dtype="float32"),
+        "weights": Field(pad=0, per_token=False, is_target=True, dtype="float32"),
+    }
+    return Learner(
+        model=model,
+        wrapped=model,
+        optimizer=optimizer,
+        schedule=torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0),
+        accelerator=start(choose_execution(TrainingSection(device="cpu"), processes), processes),
+        processes=processes,
+        task=task,
+        collation=Collation(fields),
+        micro_batch_size=micro_batch_size,
+        max_grad_norm=max_grad_norm,
+    )
+
+
+@pytest.mark.parametrize("micro_batch_size", [2, 1])
+def test_a_short_update_weighs_by_its_own_targets(micro_batch_size: int) -> None:
+    features = line_features([1, 2, 4], weights=[1, 3, 2])
+    learner = line_learner(WeightedSum(), micro_batch_size=micro_batch_size)
+
+    learner.update(features, np.array([0, 1]))  # gradient (1 * 1 + 3 * 2) / (1 + 3) = 1.75
+    learner.update(features, np.array([2]))  # gradient (2 * 4) / 2 = 4
+
+    assert learner.model.w.item() == -5.75
+
+
+def test_a_mean_of_means_is_not_the_mean() -> None:
+    """Negative control: with micro-batches of 1 the means of 1 and 2 average to 1.5, not 1.75."""
+    learner = line_learner(MeanOfMeans(), micro_batch_size=1)
+
+    learner.update(line_features([1, 2], weights=[1, 3]), np.array([0, 1]))
+
+    assert learner.model.w.item() == -1.5
+
+
+def test_the_clipped_gradient_is_that_of_the_whole_update() -> None:
+    learner = line_learner(WeightedSum(), micro_batch_size=1, max_grad_norm=0.5)
+
+    outcome = learner.update(line_features([1, 2], weights=[1, 3]), np.array([0, 1]))
+
+    assert outcome.grad_norm.item() == 1.75
+    assert learner.model.w.item() == pytest.approx(-0.5, rel=1e-5)
+
+
+def test_an_update_without_targets_changes_nothing() -> None:
+    learner = line_learner(WeightedSum(), micro_batch_size=1)
+
+    outcome = learner.update(line_features([1, 2], weights=[0, 0]), np.array([0, 1]))
+
+    assert bool(outcome.is_finite)
+    assert learner.model.w.item() == 0
+
+
+def run_line(values: list[float], **how: Any) -> tuple[Learner, Any]:
+    features = line_features(values, weights=[1.0] * len(values))
+    learner = line_learner(WeightedSum(), micro_batch_size=2)
+    plan = UpdatePlan(features.lengths, batch_size=2, epochs=1, max_steps=None, seed=0)
+    return learner, run_updates(learner, plan, features, **how)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_number_that_is_not_finite_stops_the_run_and_names_step_and_rows(bad: float) -> None:
+    order = plan_epoch(np.ones(6), batch_size=2, seed=0, epoch=0)
+    values = [1.0] * 6
+    values[order[1][0]] = bad
+    learner, updates = run_line(values)
+
+    with pytest.raises(TrainingStopped, match=rf"step 2: .*{min(order[1])}, {max(order[1])}"):
+        list(updates)
+
+    assert torch.isfinite(learner.model.w)
+
+
+def test_a_paused_step_is_yielded_before_the_next_is_computed() -> None:
+    learner, updates = run_line([1.0] * 6, pause_at=lambda step: step == 2)
+
+    seen = [(record.step, learner.model.w.item()) for record in updates]
+
+    assert seen == [(1, -2.0), (2, -2.0), (3, -3.0)]
+
+
+def test_records_come_in_order_with_the_rate_that_was_used(write_config: ConfigWriter) -> None:
+    experiment = prepare_experiment(load_config(write_config(), ["training.max_steps=4"]), ["train"])
+    learner = build_learner(
+        experiment.build_model().model,
+        experiment.config,
+        start(experiment.execution, experiment.processes),
+        num_updates=4,
+        fused=False,
+        processes=experiment.processes,
+        task=experiment.task,
+        collation=experiment.collation,
+        micro_batch_size=8,
+    )
+
+    records = list(run_updates(learner, experiment.plan, experiment.splits["train"].features))
+
+    assert [record.step for record in records] == [1, 2, 3, 4]
+    assert [record.learning_rate for record in records] == pytest.approx([1e-3, 7.5e-4, 5e-4, 2.5e-4])
+

@@ -1,0 +1,108 @@
+"""What the distributed tests run in every process: `python -m torch.distributed.run … tests/worker.py JOBS OUT`.
+
+JOBS is a JSON object with folder, model and counts; rank 0 writes what it found to OUT.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from awkward import Awkward, AwkwardColumns, awkward_rows
+from conftest import write_table
+
+from ftcli.config.loading import load_config
+from ftcli.experiments import Experiment, prepare_experiment
+from ftcli.hardware import start
+from ftcli.tasks import TASKS
+from ftcli.training import Learner, build_learner, run_updates
+
+TASKS["awkward"] = Awkward
+
+
+def prepare(folder: Path, model: str, num_rows: int, **training: Any) -> Experiment:
+    """Prepare the awkward task on some rows, through the same path as any task."""
+    from ftcli.config.yaml import dump
+
+    name = f"rows-{num_rows}"
+    write_once(folder / name / "train.csv", num_rows)
+    config = {
+        "task": "awkward",
+        "model": {"name_or_path": model},
+        "data": {"path": str(folder / name), "columns": AwkwardColumns().model_dump()},
+        "training": {"device": "cpu", **training},
+        "optimizer": {"learning_rate": 1e-3},
+        "evaluation": {"every": "never", "batch_size": training.pop("evaluation_batch_size", 4)},
+        "output_dir": str(folder / "never-written"),
+    }
+    config["training"].pop("evaluation_batch_size", None)
+    path = folder / f"{name}-{id(config)}.yaml"
+    path.write_text(dump(config), encoding="utf-8")
+    return prepare_experiment(load_config(path), ["train"])
+
+
+def write_once(path: Path, num_rows: int) -> None:
+    if not path.exists():
+        write_table(path, ("text", "tags"), awkward_rows(num_rows))
+
+
+def learner_of(experiment: Experiment) -> Learner:
+    accelerator = start(experiment.execution, experiment.processes)
+    return build_learner(
+        experiment.build_model().model,
+        experiment.config,
+        accelerator,
+        num_updates=experiment.plan.num_updates,
+        fused=True,
+        processes=experiment.processes,
+        task=experiment.task,
+        collation=experiment.collation,
+        micro_batch_size=experiment.micro_batch_size,
+    )
+
+
+def updates(folder: Path, model: str, **training: Any) -> dict[str, Any]:
+    """Train on 13 rows, so that the last update of an epoch is short; return losses and final weights."""
+    experiment = prepare(folder, model, 13, **training)
+    learner = learner_of(experiment)
+    records = list(run_updates(learner, experiment.plan, experiment.splits["train"].features))
+    return {
+        "losses": [record.loss for record in records],
+        "weights": [float(p.detach().double().sum()) for p in learner.model.parameters()],
+        "world_size": experiment.processes.world_size,
+    }
+
+
+def evaluations(folder: Path, model: str, counts: list[int]) -> Iterator[dict[str, Any]]:
+    """Evaluate 1..N rows; return the scores and which features each row was given."""
+    for count in counts:
+        experiment = prepare(folder, model, count, evaluation_batch_size=1 + count % 4)
+        accelerator = start(experiment.execution, experiment.processes)
+        built = experiment.build_model()
+        evaluation = experiment.evaluator(accelerator.device)(built.model, experiment.splits["train"])
+        yield {
+            "rows": count,
+            "scores": evaluation.scores,
+            "features": [feature for p in evaluation.predictions for feature in p["features"]],
+            "predicted": [p["predicted"] for p in evaluation.predictions],
+        }
+
+
+def main() -> None:
+    """Do all jobs in one process group: starting one takes longer than any of them."""
+    jobs, out = json.loads(sys.argv[1]), Path(sys.argv[2])
+    folder, model = Path(jobs["folder"]), jobs["model"]
+    found = {
+        "updates": updates(folder, model, batch_size=8),
+        "evaluations": list(evaluations(folder, model, jobs["counts"])),
+    }
+    if torch.distributed.get_rank() == 0:
+        out.write_text(json.dumps(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
