@@ -56,9 +56,11 @@ class Saver:
         chosen = self.run.pointed("best") or self.run.pointed("last")
         assert chosen is not None, "a run ends with a saved model"
         source = self.run.checkpoint(chosen["step"])
-        write_whole_directory(
-            self.run.model, lambda folder: shutil.copytree(source, folder, dirs_exist_ok=True) and None
-        )
+
+        def fill(folder: Path) -> None:
+            shutil.copytree(source, folder, dirs_exist_ok=True)
+
+        write_whole_directory(self.run.model, fill)
         return self.run.model
 
     def _prune(self) -> None:

@@ -86,7 +86,7 @@ class Console:
             yield _Lines(self, description, total, every)
 
     def calm_libraries(self) -> None:
-        """Keep the chatter of the libraries to ourselves, unless verbose; call it before they are imported."""
+        """Keep the chatter of the libraries to ourselves, unless verbose; call before they are imported."""
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
         if self.verbose and self.speaks:
             return

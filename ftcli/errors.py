@@ -45,7 +45,7 @@ class ModelError(FtcliError):
     exit_code = 5
 
 
-class TrainingStopped(FtcliError):
+class TrainingStoppedError(FtcliError):
     """Training cannot go on: a loss or gradient is not finite, or memory ran out."""
 
     exit_code = 6
@@ -55,7 +55,7 @@ EXIT_INTERRUPTED = 130
 
 _CLASSES: dict[str, type[FtcliError]] = {
     cls.__name__: cls
-    for cls in (FtcliError, ConfigError, LaunchError, DataError, RunError, ModelError, TrainingStopped)
+    for cls in (FtcliError, ConfigError, LaunchError, DataError, RunError, ModelError, TrainingStoppedError)
 }
 
 

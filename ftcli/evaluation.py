@@ -78,6 +78,7 @@ class Evaluator:
     def run_batch(
         self, model: torch.nn.Module, features: Features, indices: Sequence[int]
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """Return the reduced outputs of one batch, and (1, 2) its loss sum and weight sum in float64."""
         batch = {
             name: tensor.to(self.device, non_blocking=True)
             for name, tensor in self.collation(features, indices).items()

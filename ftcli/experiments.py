@@ -46,9 +46,7 @@ class Experiment:
     def micro_batch_size(self) -> int:
         """Most features of one forward pass in training."""
         training = self.config.training
-        return training.micro_batch_size or default_micro_batch_size(
-            training.batch_size, self.processes.world_size
-        )
+        return training.micro_batch_size or default_micro_batch_size(training.batch_size, self.processes.world_size)
 
     @property
     def collation(self) -> Collation:

@@ -86,9 +86,7 @@ def start(execution: Execution, processes: Processes) -> Accelerator:
             mixed_precision={"fp32": "no"}.get(execution.precision, execution.precision),
             # The loop weighs micro-batches itself; accumulation inherited from a launcher would divide again.
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
-            kwargs_handlers=[
-                DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
-            ],
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
         )
     torch.set_num_threads(execution.num_threads)
     if accelerator.num_processes != processes.world_size:
@@ -112,9 +110,7 @@ def _choose_device(asked: str, environment: Mapping[str, str], reasons: dict[str
     return str(torch.accelerator.current_accelerator())
 
 
-def _choose_precision(
-    asked: str, device: str, environment: Mapping[str, str], reasons: dict[str, str]
-) -> str:
+def _choose_precision(asked: str, device: str, environment: Mapping[str, str], reasons: dict[str, str]) -> str:
     # `accelerate launch` exports "no" whether or not anybody said so: it counts as unset.
     launched = environment.get("ACCELERATE_MIXED_PRECISION", "no").lower()
     if launched not in ("no", "fp32"):

@@ -64,7 +64,9 @@ def _example(
     """Decode the first example of the batch, token by token, padding included."""
     tokenizer = experiment.tokenization.tokenizer
     tokens = tokenizer.convert_ids_to_tokens(batch["input_ids"][0].tolist())
-    columns = {name: batch[name][0].tolist() for name in ("input_ids", "token_type_ids", "attention_mask") if name in batch}
+    columns = {
+        name: batch[name][0].tolist() for name in ("input_ids", "token_type_ids", "attention_mask") if name in batch
+    }
     target = {
         name: value[index].tolist()
         for name, value in split.features.columns.items()
@@ -117,4 +119,3 @@ def render(record: Mapping[str, Any]) -> Group:
     ):
         facts.add_row(name, Text(value))
     return Group(tensors, tokens, facts)
-

@@ -126,7 +126,8 @@ def _report_failed(failed: object, console: Console) -> int:
     if failure.exitcode < 0:
         message = f"process {rank} was ended by {failure.signal_name()}"
     console.error(message)
-    return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
+    code = int(failure.exitcode)
+    return code if code > 0 else 128 - code
 
 
 def report(error: BaseException, console: Console) -> None:

@@ -18,8 +18,18 @@ from ftcli.tasks.tokenization import Tokenization
 PACKAGE_PREFIX = "package:"
 # Models whose positions start behind the padding index (transformers, create_position_ids_from_input_ids).
 _POSITIONS_AFTER_PADDING = frozenset(
-    ("camembert", "data2vec-text", "ibert", "longformer", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta")
-    + ("xlm-roberta-xl", "xmod")
+    (
+        "camembert",
+        "data2vec-text",
+        "ibert",
+        "longformer",
+        "mpnet",
+        "roberta",
+        "roberta-prelayernorm",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "xmod",
+    )
 )
 Result = TypeVar("Result")
 
@@ -54,7 +64,8 @@ def read_architecture(section: ModelSection, task: Task) -> Architecture:
 
     location, revision = locate(section.name_or_path), section.revision
     config = _loading(
-        section, lambda: transformers.AutoConfig.from_pretrained(location, **_source_options(location, revision))
+        section,
+        lambda: transformers.AutoConfig.from_pretrained(location, **_source_options(location, revision)),
     )
     mapping = getattr(transformers, task.head)._model_mapping
     if type(config) not in mapping:

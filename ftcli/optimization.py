@@ -37,9 +37,7 @@ def build_optimizer(model: torch.nn.Module, section: OptimizerSection, *, fused:
     )
 
 
-def build_schedule(
-    optimizer: torch.optim.Optimizer, section: SchedulerSection, *, num_updates: int
-) -> LRScheduler:
+def build_schedule(optimizer: torch.optim.Optimizer, section: SchedulerSection, *, num_updates: int) -> LRScheduler:
     """Build a schedule of transformers over the updates that will really run; it steps once an update.
 
     Raises ConfigError for options that the schedule does not take, or lacks.
@@ -71,18 +69,14 @@ def build_schedule(
 def _check_options(section: SchedulerSection, function: Any) -> None:
     ours = {"optimizer", "num_warmup_steps", "num_training_steps", "last_epoch"}
     parameters = {
-        name: parameter
-        for name, parameter in inspect.signature(function).parameters.items()
-        if name not in ours
+        name: parameter for name, parameter in inspect.signature(function).parameters.items() if name not in ours
     }
     # get_scheduler passes no options to these two.
     known = [] if section.name in ("constant", "constant_with_warmup") else list(parameters)
     unknown = [name for name in section.options if name not in known]
     if unknown:
         takes = ", ".join(known) or "none"
-        raise ConfigError(
-            f"scheduler.options.{unknown[0]}: {section.name} has no such option; it takes {takes}"
-        )
+        raise ConfigError(f"scheduler.options.{unknown[0]}: {section.name} has no such option; it takes {takes}")
     needed = [name for name in known if parameters[name].default is inspect.Parameter.empty]
     missing = [name for name in needed if name not in section.options]
     if missing:
@@ -142,13 +136,11 @@ def apply_update(
     return UpdateOutcome(loss, grad_norm, is_finite)
 
 
-def _step_if_finite(
-    optimizer: torch.optim.AdamW, gradients: list[Tensor], divisor: Tensor, is_finite: Tensor
-) -> None:
+def _step_if_finite(optimizer: torch.optim.AdamW, gradients: list[Tensor], divisor: Tensor, is_finite: Tensor) -> None:
     if optimizer.defaults["fused"]:
         # The kernel reads these two attributes, as torch.amp.GradScaler sets them.
-        optimizer.grad_scale = divisor.float()
-        optimizer.found_inf = (~is_finite).float()
+        optimizer.grad_scale = divisor.float()  # type: ignore[attr-defined]
+        optimizer.found_inf = (~is_finite).float()  # type: ignore[attr-defined]
         optimizer.step()
     elif bool(is_finite):
         torch._foreach_div_(gradients, divisor)

@@ -82,7 +82,10 @@ class Processes:
                 message = {"error": to_record(error)}
             except BaseException as error:
                 # The others must not wait for a result that never comes.
-                message, failure = {"error": to_record(FtcliError(f"the main process failed: {error}"))}, error
+                message, failure = (
+                    {"error": to_record(FtcliError(f"the main process failed: {error}"))},
+                    error,
+                )
         message = self._broadcast(message, device)
         if failure is not None:
             raise failure

@@ -205,7 +205,7 @@ def _flush(path: Path) -> None:
 
 
 def _follow_umask(file: Path) -> None:
-    """safetensors makes its files private; ours are as readable as any other file of the user's."""
+    """Undo the private mode that safetensors gives its files: ours are as readable as any other file of the user's."""
     umask = os.umask(0)
     os.umask(umask)
     file.chmod(0o666 & ~umask)

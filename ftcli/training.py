@@ -19,7 +19,7 @@ from ftcli.config.schema import Config, EvaluationSection
 from ftcli.data.batching import MicroBatch, Update, UpdatePlan, cut
 from ftcli.data.collation import Collation, model_inputs
 from ftcli.data.preparation import Features, PreparedSplit
-from ftcli.errors import TrainingStopped
+from ftcli.errors import TrainingStoppedError
 from ftcli.evaluation import Evaluation, Evaluator
 from ftcli.metrics.names import LOSS, METRICS, Direction, is_better
 from ftcli.optimization import UpdateOutcome, apply_update, build_optimizer, build_schedule
@@ -112,9 +112,7 @@ class Learner:
 
     def cut(self, indices: np.ndarray) -> list[list[MicroBatch]]:
         """Return the micro-batches of every process."""
-        return cut(
-            indices, num_processes=self.processes.world_size, micro_batch_size=self.micro_batch_size
-        )
+        return cut(indices, num_processes=self.processes.world_size, micro_batch_size=self.micro_batch_size)
 
     def batch(self, features: Features, micro_batch: MicroBatch) -> dict[str, torch.Tensor]:
         """Return the tensors of a micro-batch on the device."""
@@ -173,14 +171,14 @@ def run_updates(
 
     A record is read back from the device while the next update is being computed, so that nothing waits;
     but before anything follows a step that `pause_at` names, that step is read and yielded.
-    Raises TrainingStopped, with step and rows, for a loss or gradient that is not finite: that update has
+    Raises TrainingStoppedError, with step and rows, for a loss or gradient that is not finite: that update has
     left the weights alone.
     """
     learner.wrapped.train()
     pending: _Pending | None = None
     for update in plan:
         started = time.perf_counter()
-        learning_rate = learner.schedule.get_last_lr()[0]
+        learning_rate = float(learner.schedule.get_last_lr()[0])
         current = _Pending(update, learning_rate, learner.update(features, update.features), started)
         if pending is not None:
             yield pending.read(learner, plan, features, ended=started)
@@ -201,15 +199,13 @@ class _Pending:
     outcome: UpdateOutcome
     started: float
 
-    def read(
-        self, learner: Learner, plan: UpdatePlan, features: Features, *, ended: float | None = None
-    ) -> StepRecord:
+    def read(self, learner: Learner, plan: UpdatePlan, features: Features, *, ended: float | None = None) -> StepRecord:
         """Wait for the device. ended: when the next update began; None if none has."""
         step, indices, outcome = self.update.step, self.update.features, self.outcome
         loss, grad_norm = float(outcome.loss), float(outcome.grad_norm)
         rows = np.unique(features.rows[indices])
         if not outcome.is_finite:
-            raise TrainingStopped(
+            raise TrainingStoppedError(
                 f"step {step}: loss {loss}, gradient norm {grad_norm}; the update was not applied. Rows of the "
                 f"train split in it: {', '.join(map(str, rows[:64]))}. Look at these rows, lower "
                 "optimizer.learning_rate, or set training.max_grad_norm=1.0 or training.precision=fp32"

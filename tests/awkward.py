@@ -48,9 +48,7 @@ class Awkward(Task):
 
     def encode(self, rows: Mapping[str, Sequence[Any]], labels: LabelSet, tokenization: Any) -> Encoded:
         texts, owners, targets, weights = [], [], [], []
-        for row, (text, tags) in enumerate(
-            zip(rows[self.columns.text], rows[self.columns.tags], strict=True)
-        ):
+        for row, (text, tags) in enumerate(zip(rows[self.columns.text], rows[self.columns.tags], strict=True)):
             words = text.split()
             for start in range(0, len(words), WORDS_A_FEATURE):
                 end = start + WORDS_A_FEATURE
@@ -81,9 +79,7 @@ class Awkward(Task):
             rows[row]["predicted"] += reduced["best"][feature][1 : length - 1].tolist()
         return rows
 
-    def metric_inputs(
-        self, predictions: Sequence[Prediction], labels: LabelSet
-    ) -> tuple[list[Any], list[Any]]:
+    def metric_inputs(self, predictions: Sequence[Prediction], labels: LabelSet) -> tuple[list[Any], list[Any]]:
         return (
             [tag for prediction in predictions for tag in prediction["predicted"]],
             [tag for prediction in predictions for tag in prediction["gold"]],

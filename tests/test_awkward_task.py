@@ -88,7 +88,9 @@ def test_a_cut_that_drops_a_feature_changes_the_updates(
     whole: dict[str, Any], folder: Path, still_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Negative control: the comparison above sees one lost feature."""
-    monkeypatch.setattr(training, "cut", lambda update, **how: real_cut(update[:-1] if len(update) > 1 else update, **how))
+    monkeypatch.setattr(
+        training, "cut", lambda update, **how: real_cut(update[:-1] if len(update) > 1 else update, **how)
+    )
 
     found = worker.updates(folder, str(still_model), batch_size=8, micro_batch_size=8)
 
@@ -99,6 +101,7 @@ def test_a_mean_of_means_changes_the_updates(
     whole: dict[str, Any], folder: Path, still_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Negative control: averaging the micro-batches' means is not the mean, with unequal weights."""
+
     def mean_loss(self: Any, outputs: Any, batch: Any) -> Any:
         loss_sum, weight_sum = original(self, outputs, batch)
         return loss_sum / weight_sum, weight_sum / weight_sum
@@ -126,9 +129,7 @@ def test_scores_and_predictions_do_not_depend_on_the_processes(
     assert several["evaluations"] == alone
 
 
-def test_a_deal_that_drops_a_batch_is_caught(
-    folder: Path, still_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_deal_that_drops_a_batch_is_caught(folder: Path, still_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control: the evaluation itself refuses to score fewer features than there are."""
     monkeypatch.setattr("ftcli.evaluation.deal", lambda num_batches, **_: range(1, num_batches))
 

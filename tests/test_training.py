@@ -18,7 +18,7 @@ from ftcli.config.schema import TrainingSection
 from ftcli.data.batching import UpdatePlan, plan_epoch
 from ftcli.data.collation import Collation
 from ftcli.data.preparation import Features, Ragged
-from ftcli.errors import TrainingStopped
+from ftcli.errors import TrainingStoppedError
 from ftcli.experiments import prepare_experiment
 from ftcli.hardware import choose_execution, start
 from ftcli.processes import Processes
@@ -88,9 +88,7 @@ def rows(pair_data: Path) -> list[dict[str, str]]:
 FIFTY = ("training.epochs=9",)
 
 
-def test_losses_equal_a_plain_loop(
-    write_config: ConfigWriter, still_model: Path, rows: list[dict[str, str]]
-) -> None:
+def test_losses_equal_a_plain_loop(write_config: ConfigWriter, still_model: Path, rows: list[dict[str, str]]) -> None:
     found = ftcli_losses(write_config(), *FIFTY)
 
     expected = plain_losses(still_model, rows, num_updates=54)
@@ -227,7 +225,7 @@ def test_a_number_that_is_not_finite_stops_the_run_and_names_step_and_rows(bad: 
     values[order[1][0]] = bad
     learner, updates = run_line(values)
 
-    with pytest.raises(TrainingStopped, match=rf"step 2: .*{min(order[1])}, {max(order[1])}"):
+    with pytest.raises(TrainingStoppedError, match=rf"step 2: .*{min(order[1])}, {max(order[1])}"):
         list(updates)
 
     assert torch.isfinite(learner.model.w)
@@ -259,4 +257,3 @@ def test_records_come_in_order_with_the_rate_that_was_used(write_config: ConfigW
 
     assert [record.step for record in records] == [1, 2, 3, 4]
     assert [record.learning_rate for record in records] == pytest.approx([1e-3, 7.5e-4, 5e-4, 2.5e-4])
-

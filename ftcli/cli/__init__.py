@@ -1,4 +1,4 @@
-"""The command line: parse, call one workflow, turn an error into its exit code. Nothing heavy is imported here."""
+"""The command line: parse, call one workflow, turn an error into its exit code. Nothing heavy is imported."""
 
 from __future__ import annotations
 

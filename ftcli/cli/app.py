@@ -54,6 +54,8 @@ def exit_codes(console: Console) -> Iterator[None]:
     """Explain an FtcliError and exit with its code; Ctrl-C exits with 130; our own bugs keep their traceback."""
     try:
         yield
+    except typer.Exit:
+        raise
     except FtcliError as error:
         from ftcli.launching import report
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,6 +17,7 @@ from ftcli.cli.app import (
     exit_codes,
     with_workers,
 )
+from ftcli.config.loading import load_config
 from ftcli.console import Console
 
 ConfigAndOverrides = Annotated[
@@ -40,14 +41,15 @@ def train_command(
 ) -> None:
     """Fine-tune a model as CONFIG says, into a run directory."""
     console = Console(quiet=quiet, verbose=verbose, json_output=json_output)
-    config, *overrides = arguments
+    with exit_codes(console):
+        # Before anything heavy is imported: a mistake in the config is answered at once.
+        config = load_config(arguments[0], arguments[1:])
 
     def check(count: int) -> None:
         from ftcli.workflows.train import check_train
 
         check_train(
             config,
-            overrides,
             overwrite=overwrite or dry_run,
             num_processes=count,
             allow_remote_code=allow_remote_code,
@@ -58,11 +60,15 @@ def train_command(
         from ftcli.workflows.train import dry_run as run_dry
         from ftcli.workflows.train import train
 
-        common = {"num_processes": num_processes, "allow_remote_code": allow_remote_code, "console": console}
+        common: dict[str, Any] = {
+            "num_processes": num_processes,
+            "allow_remote_code": allow_remote_code,
+            "console": console,
+        }
         if dry_run:
-            run_dry(config, overrides, **common)
+            run_dry(config, **common)
         else:
-            train(config, overrides, overwrite=overwrite, **common)
+            train(config, overwrite=overwrite, **common)
 
     with_workers(num_processes, console, check, run)
 
@@ -72,7 +78,8 @@ def eval_command(
     arguments: Annotated[
         list[str],
         typer.Argument(
-            metavar="CHECKPOINT [KEY=VALUE]...", help="A run, one of its checkpoints, or its model/; then overrides"
+            metavar="CHECKPOINT [KEY=VALUE]...",
+            help="A run, a checkpoint of it, or its model/; then overrides",
         ),
     ],
     split: Split = None,
@@ -127,8 +134,8 @@ def inspect_batch_command(
 ) -> None:
     """Show one batch: tensors, one example token by token, the split's statistics, one forward pass."""
     console = Console(quiet=quiet, verbose=verbose, json_output=json_output)
-    config, *overrides = arguments
     with exit_codes(console):
+        config = load_config(arguments[0], arguments[1:])
         from ftcli.workflows.inspect_batch import inspect_batch
 
-        inspect_batch(config, overrides, split=split, index=index, console=console)
+        inspect_batch(config, split=split, index=index, console=console)

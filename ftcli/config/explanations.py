@@ -61,9 +61,7 @@ def _key_path(location: Sequence[str | int], values: Any, known: Mapping[str, Ke
     return tuple(path)
 
 
-def _message(
-    path: tuple[str | int, ...], findings: list[Any], schema: type[Config], known: Mapping[str, Key]
-) -> str:
+def _message(path: tuple[str | int, ...], findings: list[Any], schema: type[Config], known: Mapping[str, Key]) -> str:
     kinds = {finding["type"] for finding in findings}
     if "extra_forbidden" in kinds:
         return unknown_key(path, schema)
@@ -119,15 +117,17 @@ def unknown_key(path: tuple[str | int, ...], schema: type[Config]) -> str:
         if leaf in key.field.json_schema_extra["trainer"]:
             return f"unknown key; TrainingArguments' {leaf} is {key.path} here: {key.field.description}"
         if leaf == key.path:
-            return f"unknown key; write {leaf.rpartition('.')[2]} below {leaf.rpartition('.')[0]}, without the dot"
+            section, _, leaf = leaf.rpartition(".")
+            return f"unknown key; write {leaf} below {section}, without the dot"
     elsewhere = [key.path for key in all_keys if key.path.split(".")[-1] == leaf]
     if elsewhere:
         return f"unknown key; did you mean {' or '.join(elsewhere)}?"
-    siblings = {key.path.split(".")[-1]: key.path for key in all_keys if key.path.rpartition(".")[0] == section}
+    paths = [key.path for key in all_keys]
+    siblings = {path.split(".")[-1]: path for path in paths if path.rpartition(".")[0] == section}
     near = get_close_matches(leaf, siblings, 1)
     if near:
         return f"unknown key; did you mean {siblings[near[0]]}?"
-    anywhere = {key.path.split(".")[-1]: key.path for key in all_keys}
+    anywhere = {path.split(".")[-1]: path for path in paths}
     near = get_close_matches(leaf, anywhere, 1, cutoff=0.75)
     if near:
         return f"unknown key; did you mean {anywhere[near[0]]}?"

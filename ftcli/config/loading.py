@@ -103,6 +103,8 @@ class _Raw:
         if self.problems:
             placed = [(*self.place(problem.path), problem.text()) for problem in self.problems]
             lines = [place + text for _, place, text in sorted(placed, key=itemgetter(0))]
+            if len(lines) == 1 and placed[0][0] != (inf, inf):
+                raise ConfigError(f"{self.name}:{lines[0]}")  # file:line:column, as editors open it
             raise ConfigError(list_problems(self.name, lines))
 
 
@@ -158,4 +160,3 @@ def _absolute(config: Config) -> Config:
         files = {split: absolute(path) for split, path in data.files.model_dump().items()}
         data = data.model_copy(update={"files": data.files.model_copy(update=files)})
     return config.model_copy(update={"model": model, "data": data, "output_dir": absolute(config.output_dir)})
-

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
 from pydantic import BeforeValidator, create_model
 from pydantic import Field as Limits
@@ -15,7 +15,7 @@ from pydantic import Field as Limits
 from ftcli.metrics.names import HUB_PREFIX, LOSS, Direction
 from ftcli.tasks import TASKS
 from ftcli.tasks.base import Task
-from ftcli.tasks.options import Columns, Names, Section, setting
+from ftcli.tasks.options import Names, Section, setting
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Schedule = Literal[
@@ -77,7 +77,7 @@ class DataSection(Section):
     columns: Section = setting(help="Which columns hold the text and the answers")
     labels: Annotated[Names, Limits(min_length=2)] | None = setting(
         None,
-        help="Ordered label names; of two, the last is the positive class. null: the data's own order, else sorted",
+        help="Ordered names; of two, the last is the positive class. null: the data's own order, else sorted",
     )
     train_split: str = setting("train", help="Split to learn from", trainer=("dataset_train_split",))
     validation_split: str = setting(
@@ -124,9 +124,7 @@ class TrainingSection(Section):
     precision: Precision = setting(
         "auto", help="Precision of the matrix products; weights stay fp32", trainer=("fp16", "bf16", "tf32")
     )
-    max_grad_norm: float | None = setting(
-        None, help="Clip the gradient of the whole update to this norm", gt=0
-    )
+    max_grad_norm: float | None = setting(None, help="Clip the gradient of the whole update to this norm", gt=0)
 
 
 class OptimizerSection(Section):
@@ -174,9 +172,7 @@ class EvaluationSection(Section):
         help="The score that decides which evaluation is best; null: the last metric",
         trainer=("metric_for_best_model", "greater_is_better", "load_best_model_at_end"),
     )
-    directions: dict[str, Direction] = setting(
-        {}, help="For hub: metrics, which way is better: higher or lower"
-    )
+    directions: dict[str, Direction] = setting({}, help="For hub: metrics, which way is better: higher or lower")
     early_stopping_patience: Positive | None = setting(
         None, help="Stop after this many evaluations without a better score"
     )
@@ -202,9 +198,7 @@ class Config(Section):
     scheduler: SchedulerSection = setting(SchedulerSection(), help="The learning rate over time")
     evaluation: EvaluationSection = setting(EvaluationSection(), help="Scores while training")
     logging: LoggingSection = setting(LoggingSection(), help="What is shown", changes_result=False)
-    output_dir: str = setting(
-        help="The run directory; by default runs/ and the config's name", changes_result=False
-    )
+    output_dir: str = setting(help="The run directory; by default runs/ and the config's name", changes_result=False)
 
     def build_task(self) -> Task:
         """Return the task with its columns."""
@@ -225,7 +219,7 @@ def config_type(task_name: str) -> type[Config]:
         "Config",
         __base__=Config,
         __doc__=Config.__doc__,
-        task=(Literal[task_name], setting(help="The kind of problem")),
+        task=(cast(Any, Literal[task_name]), setting(help="The kind of problem")),
         data=(data, setting(help="Which rows to read, and how")),
     )
 
@@ -256,26 +250,37 @@ def _section_of(annotation: Any) -> type[Section] | None:
 
 def cross_check(config: Config) -> Iterator[tuple[str, str]]:
     """Yield (key, problem) for values that are fine alone and wrong together."""
-    data, evaluation = config.data, config.evaluation
+    data, warmup = config.data, config.scheduler.warmup_steps
     if data.path is None and data.files is None:
         yield "data", "says neither path nor files; set one of them"
     if data.path is not None and data.files is not None:
         yield "data.files", "data.path is set too; keep one, and set the other to null"
     if data.labels and len(set(data.labels)) < len(data.labels):
         yield "data.labels", "names a label twice; give each name once"
-    warmup = config.scheduler.warmup_steps
     if warmup >= 1 and warmup != int(warmup):
         yield "scheduler.warmup_steps", f"{warmup} is neither a whole number of updates nor a share below 1"
     if warmup and config.scheduler.name == "constant":
         yield "scheduler.warmup_steps", "the schedule constant has no warm-up; choose constant_with_warmup"
     yield from _check_metrics(config)
-    best, metrics = evaluation.best_metric, evaluation.metrics
-    if best is not None and best != LOSS and metrics is not None and best not in metrics:
-        wanted = ", ".join((*metrics, LOSS))
-        yield "evaluation.best_metric", f"{best} is not computed; choose one of {wanted}, or add it to metrics"
-    known = TASKS[config.task].metrics
-    if best is not None and best != LOSS and metrics is None and best not in known:
+
+
+def _check_metrics(config: Config) -> Iterator[tuple[str, str]]:
+    known, section = TASKS[config.task].metrics, config.evaluation
+    for name in section.metrics or ():
+        if name.startswith(HUB_PREFIX) and name not in section.directions:
+            hint = f"evaluation.directions={{'{name}': higher}} or lower"
+            yield "evaluation.metrics", f"{name} needs a stated direction: {hint}"
+        elif not name.startswith(HUB_PREFIX) and name not in known:
+            yield "evaluation.metrics", _unknown_metric(name, known)
+    best = section.best_metric
+    if best is None or best == LOSS:
+        return
+    if section.metrics is None and best not in known:
         yield "evaluation.best_metric", _unknown_metric(best, known)
+    elif section.metrics is not None and best not in section.metrics:
+        choices = ", ".join((*section.metrics, LOSS))
+        text = f"{best} is not computed; choose one of {choices}, or add it to metrics"
+        yield "evaluation.best_metric", text
 
 
 def _unknown_metric(name: str, known: Sequence[str]) -> str:
@@ -284,16 +289,3 @@ def _unknown_metric(name: str, known: Sequence[str]) -> str:
     near = get_close_matches(name, known, 1)
     hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}, and hub:NAME"
     return f"unknown metric {name}; {hint}"
-
-
-def _check_metrics(config: Config) -> Iterator[tuple[str, str]]:
-    known = TASKS[config.task].metrics
-    for name in config.evaluation.metrics or ():
-        if name.startswith(HUB_PREFIX):
-            if name not in config.evaluation.directions:
-                yield (
-                    "evaluation.metrics",
-                    f"{name} needs a stated direction: evaluation.directions={{'{name}': higher}} or lower",
-                )
-        elif name not in known:
-            yield "evaluation.metrics", _unknown_metric(name, known)

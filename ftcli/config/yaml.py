@@ -1,7 +1,7 @@
 """YAML as people expect it: YAML 1.2 scalars, the place of every key, no duplicate keys, no tags.
 
-PyYAML reads YAML 1.1, where `no` is false and `1e-5` is text. Here the core schema of YAML 1.2.2, chapter 10.3,
-decides, except that numbers with a leading zero stay text, because two readers disagree about them.
+PyYAML reads YAML 1.1, where `no` is false and `1e-5` is text. Here the core schema of YAML 1.2.2
+(chapter 10.3) decides, except that numbers with a leading zero stay text: two readers disagree about them.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ _CORE = {
     ),
 }
 _PREFIX = "tag:yaml.org,2002:"
+_UNUSABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class YamlError(Exception):
@@ -56,16 +57,18 @@ class _Loader(pyyaml.SafeLoader):
     level = 0
 
     def fetch_flow_collection_start(self, *arguments: Any) -> None:
-        # The scanner reads a thousand brackets ahead, at quadratic cost, before the first of them is composed.
+        # The scanner reads a thousand brackets ahead, at quadratic cost, before the first is composed.
         if self.flow_level > MAX_LEVELS:
             raise _too_large(self.get_mark())
         super().fetch_flow_collection_start(*arguments)
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call] # types-PyYAML leaves it bare
         tag = getattr(event, "tag", None)
         if tag not in (None, "!"):
             raise _at(event, f"the tag {tag.replace(_PREFIX, '!!')} is not supported; write plain values")
+        if _UNUSABLE.search(getattr(event, "value", "")):
+            raise _at(event, "a NUL or half a character (a lone surrogate) is not text")
         self.num_nodes += 1
         self.level += 1
         if self.num_nodes > MAX_NODES or self.level > MAX_LEVELS:
@@ -79,6 +82,13 @@ class _Dumper(pyyaml.SafeDumper):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own class attribute
 
 
+def _represent_text(dumper: pyyaml.SafeDumper, text: str) -> pyyaml.ScalarNode:
+    # PyYAML's other styles lose line breaks such as U+0085; double quotes escape them.
+    style = None if text.isprintable() else '"'
+    return dumper.represent_scalar(_PREFIX + "str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
 for _name, (_pattern, _first) in _CORE.items():
     for _class in (_Loader, _Dumper):
         _class.add_implicit_resolver(_PREFIX + _name, re.compile(rf"(?:{_pattern})\Z"), _first)
@@ -100,7 +110,8 @@ def parse(text: str) -> Document:
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
         found = f"the character U+{ord(text[error.position]):04X}"
         raise YamlError(f"not YAML: {found} is not allowed", line, column) from None
-    except (ValueError, OverflowError) as error:  # an escape such as "\\UFFFFFFFF", which PyYAML does not check
+    except (ValueError, OverflowError) as error:
+        # An escape such as "\\UFFFFFFFF", which PyYAML does not check.
         raise YamlError(f"not YAML: {error}") from None
     document = Document()
     document.value = _Builder(document).build(node, ())

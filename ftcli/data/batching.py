@@ -1,14 +1,15 @@
 """Which features form each update, and which process computes which part.
 
 `plan_epoch` is the mathematics of a run, `cut` its execution: whatever the cut, the updates are the same.
-Both are pure functions. Evaluation forms its batches once and deals whole batches, so its numbers do not depend
-on how many processes there are.
+Both are pure functions. Evaluation forms its batches once and deals whole batches, so its numbers do not
+depend on how many processes there are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil
 
 import numpy as np
@@ -74,21 +75,16 @@ class UpdatePlan:
                 yield Update(step, epoch, features)
 
 
-def cut(
-    update: Sequence[int] | np.ndarray, *, num_processes: int, micro_batch_size: int
-) -> list[list[MicroBatch]]:
+def cut(update: Sequence[int] | np.ndarray, *, num_processes: int, micro_batch_size: int) -> list[list[MicroBatch]]:
     """Cut one update into the micro-batches of each process.
 
     The parts cover the update exactly once. A process without features in a short update computes one real
     feature that does not count, because every process must take part and an empty batch raises.
     """
     bounds = [len(update) * rank // num_processes for rank in range(num_processes + 1)]
-    parts = [tuple(int(i) for i in update[start:end]) for start, end in zip(bounds, bounds[1:], strict=False)]
+    parts = [tuple(int(i) for i in update[start:end]) for start, end in pairwise(bounds)]
     return [
-        [
-            MicroBatch(part[start : start + micro_batch_size])
-            for start in range(0, len(part), micro_batch_size)
-        ]
+        [MicroBatch(part[start : start + micro_batch_size]) for start in range(0, len(part), micro_batch_size)]
         or [MicroBatch((int(update[0]),), counts=False)]
         for part in parts
     ]
@@ -101,9 +97,7 @@ def default_micro_batch_size(batch_size: int, num_processes: int) -> int:
 
 def plan_evaluation(num_features: int, *, batch_size: int) -> list[range]:
     """List the feature indices of each evaluation batch, in order."""
-    return [
-        range(start, min(start + batch_size, num_features)) for start in range(0, num_features, batch_size)
-    ]
+    return [range(start, min(start + batch_size, num_features)) for start in range(0, num_features, batch_size)]
 
 
 def deal(num_batches: int, *, num_processes: int, rank: int) -> range:

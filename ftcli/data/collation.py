@@ -17,8 +17,8 @@ class Collation:
     """How features become a batch.
 
     fields: what each column is and how it is padded. fixed_length: pad to this many tokens; None pads to the
-    longest of the batch. multiple_of: round the padded length up, but not above limit, the most tokens that the
-    model takes. padding_side: where the tokenizer pads.
+    longest of the batch. multiple_of: round the padded length up, but not above limit, the most tokens that
+    the model takes. padding_side: where the tokenizer pads.
     """
 
     fields: Mapping[str, Field]
@@ -44,9 +44,7 @@ class Collation:
         batch["attention_mask"] = torch.from_numpy(filled_BT.astype("int64"))
         return batch
 
-    def _column(
-        self, column: Ragged | np.ndarray, field: Field, indices: Sequence[int], num_slots: int
-    ) -> np.ndarray:
+    def _column(self, column: Ragged | np.ndarray, field: Field, indices: Sequence[int], num_slots: int) -> np.ndarray:
         if not isinstance(column, Ragged):
             return np.asarray(column[list(indices)], dtype=field.dtype)
         padded_BT = np.full((len(indices), num_slots), field.pad, dtype=field.dtype)
@@ -68,6 +66,4 @@ class Collation:
 
 def model_inputs(batch: Mapping[str, torch.Tensor], fields: Mapping[str, Field]) -> dict[str, torch.Tensor]:
     """Return what the model sees of a batch: everything that is not a target."""
-    return {
-        name: tensor for name, tensor in batch.items() if name not in fields or not fields[name].is_target
-    }
+    return {name: tensor for name, tensor in batch.items() if name not in fields or not fields[name].is_target}

@@ -105,17 +105,17 @@ def _explain_csv(error: csv.Error, line: int, delimiter: str) -> str:
         return f"line {line}: a quote opens and never closes"
     if "expected after" in str(error):
         name = "tab" if delimiter == "\t" else "comma"
-        return f"line {line}: a quote closes in the middle of a cell, or opened in an earlier line; expected a {name}"
+        return f"line {line}: a quote closes in the middle of a cell; expected a {name} behind it"
     return f"line {line}: {error}"
 
 
 def _quoting_hint(delimiter: str, quoting: str) -> str:
     if quoting == "none":
         return ". Correct the file, or set data.quoting=minimal if its cells are quoted"
-    other = "" if delimiter == "," else ", or set data.quoting=none if its quotes are plain text"
-    return (
-        f'. Quote cells that hold commas, line breaks or quotes, and double quotes inside them ("")' + other
-    )
+    name, other = "commas", ""
+    if delimiter == "\t":
+        name, other = "tabs", ", or set data.quoting=none if its quotes are plain text"
+    return f'. Quote cells that hold {name}, line breaks or quotes, and double quotes inside them (""){other}'
 
 
 def _quotes_pair(path: Path) -> bool:
@@ -126,9 +126,7 @@ def _quotes_pair(path: Path) -> bool:
                 continue
             for cell in text.rstrip("\r\n").split("\t"):
                 inner = cell[1:-1]
-                if cell.startswith('"') and (
-                    len(cell) < 2 or not cell.endswith('"') or '"' in inner.replace('""', "")
-                ):
+                if cell.startswith('"') and (len(cell) < 2 or not cell.endswith('"') or '"' in inner.replace('""', "")):
                     return False
     return True
 
@@ -137,16 +135,16 @@ def _read_json_lines(path: Path) -> Iterator[Row]:
     with path.open(encoding="utf-8-sig", newline="\n") as file:
         for number, text in enumerate(file, start=1):
             if text.strip():
-                yield Row(number, _json_object(path, number, text))
+                yield Row(number, _json_object(path, number, text.rstrip()))
 
 
 def _json_object(path: Path, number: int, text: str) -> dict[str, Any]:
     try:
         value = _parse_json(text)
     except json.JSONDecodeError as error:
-        array = " or, in a .json file, an array of objects" if path.suffix == ".json" else ""
+        expected = "one object a line" + (", or an array of objects" if path.suffix == ".json" else "")
         raise DataError(
-            f"{path}: line {number}: not JSON: {error.msg} at column {error.colno}; expected one object a line{array}"
+            f"{path}: line {number}: not JSON: {error.msg} at column {error.colno}; expected {expected}"
         ) from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: line {number}: not JSON: {error}") from None
@@ -157,9 +155,7 @@ def _read_json_array(path: Path) -> Iterator[Row]:
     try:
         rows = _parse_json(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}: line {error.lineno}: not JSON: {error.msg} at column {error.colno}"
-        ) from None
+        raise DataError(f"{path}: line {error.lineno}: not JSON: {error.msg} at column {error.colno}") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not JSON: {error}") from None
     for index, value in enumerate(rows):

@@ -21,7 +21,7 @@ from ftcli.tasks.tokenization import Tokenization
 
 ROWS_AT_ONCE = 1000
 # Raise it when the same rows and settings would give other features.
-_PREPARATION_VERSION = 1
+_PREPARATION_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class PreparedSplit:
 
 
 def input_fields(tokenization: Tokenization) -> dict[str, Field]:
-    """Return the fields that the model may see, with their padding: what the tokenizer gives and the model takes."""
+    """Return the fields that the model sees, with padding: what the tokenizer gives and the model takes."""
     pads = {"input_ids": tokenization.tokenizer.pad_token_id}
     names = [name for name in tokenization.tokenizer.model_input_names if name != "attention_mask"]
     return {name: Field(pad=pads.get(name, 0)) for name in names if name in tokenization.accepts}
@@ -119,9 +119,9 @@ def _encode_into(
     lengths: dict[str, list[np.ndarray]] = {name: [] for name in fields}
     for first, batch in rows.batches(ROWS_AT_ONCE):
         size = len(next(iter(batch.values())))
-        batch = {**batch, **{name: values[first : first + size] for name, values in answers.items()}}
         texts = {name: ["" if text is None else text for text in batch[name]] for name in task.text_columns}
-        encoded = task.encode({**batch, **texts}, labels, tokenization)
+        here = {name: values[first : first + size] for name, values in answers.items()}
+        encoded = task.encode({**batch, **texts, **here}, labels, tokenization)
         for name, field in fields.items():
             column = encoded.columns[name]
             dtype = "int32" if field.dtype == "int64" else field.dtype
@@ -200,9 +200,7 @@ class SplitStatistics:
             num_features=len(features),
             num_tokens=int(lengths.sum()),
             truncated_share=float(features.truncated.mean()),
-            length_quantiles={
-                name: int(np.quantile(lengths, q, method="lower")) for name, q in marks.items()
-            },
+            length_quantiles={name: int(np.quantile(lengths, q, method="lower")) for name, q in marks.items()},
         )
 
 

@@ -107,7 +107,7 @@ def _from_local(path: Path, split: str, data: DataSection, task: Task) -> SplitR
 
 
 def _from_file(path: Path, split: str, data: DataSection, task: Task) -> SplitRows:
-    """Read a file into memory-mapped columns; what was read is cached under the hash of the file's content."""
+    """Read a file into memory-mapped columns, cached under the hash of the file's content."""
     from datasets import Dataset, Features, Value
     from datasets.exceptions import DatasetGenerationError
 
@@ -153,7 +153,9 @@ def _from_saved(path: Path, split: str, task: Task) -> SplitRows:
         saved = load_from_disk(str(path))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a save_to_disk folder: {error}") from None
-    # A data set that was saved alone is one split: were it every split, a model would be judged on what it learned.
+    except IndexError:  # what datasets makes of a split that was saved without rows
+        raise DataError(f"{path}: a split has no rows; save it without that split") from None
+    # A data set saved alone is one split: as every split, it would judge a model on what it learned.
     splits = saved if isinstance(saved, DatasetDict) else {str(saved.split or "train"): saved}
     rows = _from_datasets(splits, str(path), split, task)
     contents = [_hash(Path(file["filename"])) for file in rows.dataset.cache_files]
@@ -170,8 +172,8 @@ def _from_hub(data: DataSection, split: str, task: Task) -> SplitRows:
         # Whatever the Hub client raises (a dozen classes of three libraries) means one thing to the user.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
-            f"data set {data.path!r}: cannot be loaded from the Hub: {reason}. Check data.path, data.name and "
-            "data.revision, or name a local folder or data.files"
+            f"data set {data.path!r}: cannot be loaded from the Hub: {reason}. Check data.path, data.name "
+            "and data.revision, or name a local folder or data.files"
         ) from None
     return _from_datasets(splits, data.path, split, task)
 
@@ -186,9 +188,7 @@ def _from_datasets(splits: Any, source: str, split: str, task: Task) -> SplitRow
     if len(dataset) == 0:
         raise DataError(f"{source}: the split {split!r} has no rows")
     declared = {
-        name: tuple(dataset.features[name].names)
-        for name in names
-        if isinstance(dataset.features[name], ClassLabel)
+        name: tuple(dataset.features[name].names) for name in names if isinstance(dataset.features[name], ClassLabel)
     }
     dataset = dataset.with_format(None).select_columns(names)
     return SplitRows(split, source, dataset, _digest(splits[split]._fingerprint, names, declared), declared)
@@ -201,9 +201,7 @@ def _wanted_columns(source: str, present: Sequence[str], task: Task) -> list[str
             near = get_close_matches(name, present, 1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             role = "text" if name in task.text_columns else "label"
-            raise DataError(
-                f"{source}: no column {name!r}; found {', '.join(present)}.{hint} Set data.columns.{role}"
-            )
+            raise DataError(f"{source}: no column {name!r}; found {', '.join(present)}.{hint} Set data.columns.{role}")
     return wanted
 
 

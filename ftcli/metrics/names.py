@@ -29,10 +29,7 @@ class MetricName:
 METRICS: dict[str, MetricName] = {
     "accuracy": MetricName("accuracy"),
     "matthews_correlation": MetricName("matthews_correlation"),
-    **{
-        family: MetricName(family, average="binary", two_labels_only=True)
-        for family in ("f1", "precision", "recall")
-    },
+    **{family: MetricName(family, average="binary", two_labels_only=True) for family in ("f1", "precision", "recall")},
     **{
         f"{family}_{average}": MetricName(family, average=average)
         for family in ("f1", "precision", "recall")

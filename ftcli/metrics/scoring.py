@@ -45,9 +45,7 @@ def _own_metric(name: str, num_labels: int, scratch: str) -> Any:
         "matthews_correlation": classification.MatthewsCorrelation,
     }
     known = METRICS[name]
-    return families[known.family](
-        score_name=name, num_labels=num_labels, average=known.average, cache_dir=scratch
-    )
+    return families[known.family](score_name=name, num_labels=num_labels, average=known.average, cache_dir=scratch)
 
 
 def _hub_metric(name: str) -> Any:

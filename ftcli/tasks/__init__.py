@@ -1,4 +1,4 @@
-"""The tasks. Each is one class in one file, listed here once; nothing outside this room asks which one it has."""
+"""The tasks: one class and one file each, listed here. Nothing outside this room asks which one it has."""
 
 from __future__ import annotations
 

@@ -60,8 +60,15 @@ class LabelSet:
 class Rows(Protocol):
     """The rows of one split as a task sees them."""
 
-    split: str
-    source: str
+    @property
+    def split(self) -> str:
+        """The name of the split."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """Where the rows come from."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -141,9 +148,7 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def encode(
-        self, rows: Mapping[str, Sequence[Any]], labels: LabelSet, tokenization: Tokenization
-    ) -> Encoded:
+    def encode(self, rows: Mapping[str, Sequence[Any]], labels: LabelSet, tokenization: Tokenization) -> Encoded:
         """Turn some rows into features; one row may give several.
 
         rows: the text columns as they are and the answer columns as `answers` returned them.
@@ -168,13 +173,11 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def metric_inputs(
-        self, predictions: Sequence[Prediction], labels: LabelSet
-    ) -> tuple[list[Any], list[Any]]:
+    def metric_inputs(self, predictions: Sequence[Prediction], labels: LabelSet) -> tuple[list[Any], list[Any]]:
         """Return predictions and references as the metrics take them."""
 
     def baseline(self, train: Any, references: Sequence[Any]) -> list[Any] | None:
-        """Return what a model without input would predict, learned from the train features; None: no such thing."""
+        """Return what a model without input predicts, learned from the train features, if there is such."""
         return None
 
     def describe(self, target: Mapping[str, Any], labels: LabelSet) -> list[str]:

@@ -35,7 +35,7 @@ def setting(
     trainer: the names that transformers' TrainingArguments uses for it, offered as a correction.
     limits: Pydantic's constraints, such as ge and lt.
     """
-    extra = {"changes_result": changes_result, "trainer": list(trainer)}
+    extra: dict[str, Any] = {"changes_result": changes_result, "trainer": list(trainer)}
     return Field(default, description=help, json_schema_extra=extra, **limits)
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field as Limits
-from typing_extensions import Annotated
 
 from ftcli.errors import DataError, list_problems
 from ftcli.tasks.base import Encoded, Field, LabelSet, Prediction, Rows, Task
@@ -73,16 +72,14 @@ class TextClassification(Task):
         values = rows.column(column)
         to_name = self._name_reader(values, rows.class_names(column), labels)
         ids = labels.ids
-        found = [ids.get(to_name(value)) for value in values]
+        found = [None if (name := to_name(value)) is None else ids.get(name) for value in values]
         wrong = [index for index, label in enumerate(found) if label is None]
         if wrong:
             problems = [
                 f"{place}: {self._explain(values[index], to_name(values[index]), labels)}"
                 for place, index in zip(rows.where(wrong), wrong, strict=True)
             ]
-            raise DataError(
-                list_problems(f"{rows.source}, split {rows.split!r}, column {column!r}", problems)
-            )
+            raise DataError(list_problems(f"{rows.source}, split {rows.split!r}, column {column!r}", problems))
         return {column: found}
 
     def _sorted_names(self, rows: Rows, values: Sequence[Any]) -> tuple[str, ...]:
@@ -98,14 +95,14 @@ class TextClassification(Task):
 
         if fractions:
             raise DataError(
-                f"{where}: labels are fractional numbers, such as {told(fractions[0])}; expected names or whole "
-                "numbers. For categories, list their names in data.labels"
+                f"{where}: labels are fractional numbers, such as {told(fractions[0])}; expected names or "
+                "whole numbers. For categories, list their names in data.labels"
             )
         if integers and len(integers) < len(texts):
             raise DataError(
                 f"{where}: labels are part numbers and part words, such as {told(integers[0])} and "
-                f"{told(min(texts.difference(integers)))}; expected one kind. If all of them are names, list them "
-                "in data.labels"
+                f"{told(min(texts.difference(integers)))}; expected one kind. If all of them are names, list "
+                "them in data.labels"
             )
         if integers:
             return tuple(sorted((text for text in texts if int(text) >= 0), key=int))
@@ -117,8 +114,8 @@ class TextClassification(Task):
     ) -> Callable[[Any], str | None]:
         """Choose how a raw label is read as a name: None for a missing or out-of-range one.
 
-        Whole numbers are ids where the data declares class names, or where no name of the label set is a number
-        itself and no row spells a name out; otherwise a label's text is its name.
+        Whole numbers are ids where the data declares class names, or where no name of the label set is a
+        number itself and no row spells a name out; otherwise a label's text is its name.
         """
         numeric_names = any(_INTEGER.fullmatch(name) for name in labels.names)
         spelled = not labels.ids.keys().isdisjoint(map(str, set(values)))
@@ -136,23 +133,22 @@ class TextClassification(Task):
     @staticmethod
     def _explain(value: Any, name: str | None, labels: LabelSet) -> str:
         known = ", ".join(labels.names[:10]) + (", …" if len(labels) > 10 else "")
+        expected = f"expected one of {known}" if known else "expected a name or a whole number"
         if _is_missing(value):
-            return f"no label; expected one of {known}. Fill it in or remove the row"
+            return f"no label; {expected}. Fill it in or remove the row"
         if str(value) == "-1":
-            return f"label -1 marks an unlabelled row; expected one of {known}. Choose a labelled split"
+            return f"label -1 marks an unlabelled row; {expected}. Choose a labelled split"
         if name is None:
-            return f"label {value} is out of range; expected 0 to {len(labels) - 1} ({known})"
-        return (
-            f"unknown label {str(value)!r}; the train split has {known}. Correct it or list it in data.labels"
-        )
+            found = f"label {value} is out of range; expected 0 to {len(labels) - 1} ({known})"
+            return f"{found}. Correct it or name every label in data.labels"
+        found = f"unknown label {str(value)!r}; the train split or data.labels has {known}"
+        return f"{found}. Correct it or list it in data.labels"
 
-    def encode(
-        self, rows: Mapping[str, Sequence[Any]], labels: LabelSet, tokenization: Tokenization
-    ) -> Encoded:
+    def encode(self, rows: Mapping[str, Sequence[Any]], labels: LabelSet, tokenization: Tokenization) -> Encoded:
         """Give one feature a row: its text or pair of texts, and its label id."""
         texts = [rows[column] for column in self.columns.text]
-        columns, truncated = tokenization(*texts)
-        columns = {**columns, "labels": rows[self.columns.label]}
+        inputs, truncated = tokenization(*texts)
+        columns = {**inputs, "labels": rows[self.columns.label]}
         return Encoded(columns, rows=range(len(truncated)), truncated=truncated)
 
     def loss(self, outputs: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -185,15 +181,13 @@ class TextClassification(Task):
             )
         ]
 
-    def metric_inputs(
-        self, predictions: Sequence[Prediction], labels: LabelSet
-    ) -> tuple[list[Any], list[Any]]:
+    def metric_inputs(self, predictions: Sequence[Prediction], labels: LabelSet) -> tuple[list[Any], list[Any]]:
         """Return label ids, predicted and gold, in row order."""
         ids = labels.ids
         return [ids[p["predicted"]] for p in predictions], [ids[p["gold"]] for p in predictions]
 
     def baseline(self, train: Any, references: Sequence[Any]) -> list[Any] | None:
-        """Always answer with the commonest label of the train split."""
+        """Answer always with the commonest label of the train split."""
         import numpy as np
 
         return [int(np.bincount(train.columns["labels"]).argmax())] * len(references)

@@ -9,7 +9,7 @@ from typing import Any
 # Texts with at most this many characters a token of `max_length` go to the tokenizer whole.
 _CHARACTERS_PER_TOKEN = 16
 # Pairs less: the tokenizer combines every piece that it cuts off the one with every piece of the other.
-_CHARACTERS_PER_TOKEN_OF_PAIRS = 4
+_CHARACTERS_PER_TOKEN_OF_PAIRS = 2
 # A longer text keeps this many tokens beyond max_length, so that the cut never touches a token that stays.
 _SPARE_TOKENS = 128
 
@@ -46,9 +46,7 @@ class Tokenization:
         else:
             both = [self._bounded_pair(*pair) for pair in zip(texts, pairs, strict=True)]
             bounded = [first for first, _ in both], [second for _, second in both]
-        encoded = self.tokenizer(
-            *bounded, truncation=True, max_length=self.max_length, return_attention_mask=False
-        )
+        encoded = self.tokenizer(*bounded, truncation=True, max_length=self.max_length, return_attention_mask=False)
         truncated = [bool(encoding.overflowing) for encoding in encoded.encodings]
         return {name: ids for name, ids in encoded.items() if name in self.accepts}, truncated
 
@@ -61,7 +59,7 @@ class Tokenization:
         if max(len(first), len(second)) <= _CHARACTERS_PER_TOKEN_OF_PAIRS * self.max_length:
             return first, second
         # An odd token goes to the longer text, or to the second of equals: it must stay the longer.
-        first_is_longer = len(self._offsets(first)) > len(self._offsets(second))
+        first_is_longer = len(self._encode(first)) > len(self._encode(second))
         shorter, longer = self.max_length + _SPARE_TOKENS, self.max_length + 3 * _SPARE_TOKENS
         lengths = (longer, shorter) if first_is_longer else (shorter, longer)
         return self._cut(first, lengths[0]), self._cut(second, lengths[1])
@@ -72,20 +70,18 @@ class Tokenization:
         window = _CHARACTERS_PER_TOKEN * self.max_length
         while True:
             part = text[-window:] if keeps_end else text[:window]
-            offsets = self._offsets(part)
-            if len(offsets) > num_tokens:
+            encoding = self._encode(part)
+            if len(encoding) > num_tokens:
                 break
             if len(part) == len(text):
                 return text
             window *= 2
+        offsets = encoding.offsets
         if keeps_end:
             start = offsets[-num_tokens][0]
             return part[next((at for at in range(start, 0, -1) if part[at - 1].isspace()), start) :]
         end = offsets[num_tokens - 1][1]
         return part[: next((at for at in range(end, len(part)) if part[at].isspace()), end)]
 
-    def _offsets(self, text: str) -> list[tuple[int, int]]:
-        offsets: list[tuple[int, int]] = self.tokenizer.backend_tokenizer.encode(
-            text, add_special_tokens=False
-        ).offsets
-        return offsets
+    def _encode(self, text: str) -> Any:
+        return self.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)

@@ -13,7 +13,16 @@ from ftcli import __version__
 from ftcli.hardware import Execution
 from ftcli.processes import Processes
 
-_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "evaluate", "tokenizers", "numpy", "scikit-learn")
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "accelerate",
+    "datasets",
+    "evaluate",
+    "tokenizers",
+    "numpy",
+    "scikit-learn",
+)
 
 
 def describe_environment(execution: Execution, processes: Processes) -> dict[str, Any]:

@@ -59,18 +59,11 @@ def train(
 
 
 def check_train(
-    config: str | Path | Config,
-    overrides: Iterable[str] = (),
-    *,
-    overwrite: bool = False,
-    num_processes: int,
-    allow_remote_code: bool = False,
-    console: Console,
+    config: Config, *, overwrite: bool, num_processes: int, allow_remote_code: bool, console: Console
 ) -> None:
-    """Check config, run directory and data, and fill the cache, before several workers are started."""
-    loaded = load_config(config, overrides)
-    check_free(Path(loaded.output_dir), overwrite=overwrite)
-    experiment = prepare_training(loaded, (), console, None, allow_remote_code)
+    """Check run directory and data, and fill the cache, before several workers are started."""
+    check_free(Path(config.output_dir), overwrite=overwrite)
+    experiment = prepare_training(config, (), console, None, allow_remote_code)
     check_devices(num_processes, experiment.execution.device)
 
 
@@ -228,9 +221,7 @@ class _Run:
             self.writer.log(line)
             self.writer.append("evaluations.jsonl", _evaluation_row(record))
             if record.is_best:
-                self.writer.write_lines(
-                    f"predictions/{record.evaluation.split}.jsonl", record.evaluation.predictions
-                )
+                self.writer.write_lines(f"predictions/{record.evaluation.split}.jsonl", record.evaluation.predictions)
                 self.baseline = self._score_baseline(record)
 
     def _score_baseline(self, record: EvaluationRecord) -> dict[str, float]:
@@ -245,9 +236,7 @@ class _Run:
 
     def _save(self, evaluation: EvaluationRecord | None, step: int, as_best: bool) -> None:
         row = {"step": step} if evaluation is None else _evaluation_row(evaluation)
-        self.processes.on_main(
-            lambda: self.saver.save(self.learner.model, row, as_best=as_best), self.device
-        )
+        self.processes.on_main(lambda: self.saver.save(self.learner.model, row, as_best=as_best), self.device)
 
     def _closing_table(self) -> Table:
         from rich.table import Table

@@ -12,7 +12,7 @@ from conftest import PAIR_HEADER, ConfigWriter, pair_rows, save_tiny_model, writ
 
 from ftcli import evaluate, inspect_batch, load_config, train
 from ftcli.console import Console
-from ftcli.errors import ConfigError, DataError, ModelError, RunError, TrainingStopped
+from ftcli.errors import ConfigError, DataError, ModelError, RunError, TrainingStoppedError
 from ftcli.workflows.train import dry_run
 
 QUIET = Console(quiet=True)
@@ -145,7 +145,7 @@ def test_dropout_runs_repeat_too(write_config: ConfigWriter, tiny_model: Path, t
         Path(train(config, [f"output_dir={tmp_path / name}"], console=QUIET)["run"]) for name in ("first", "second")
     )
 
-    assert tree(first / "model") ["model.safetensors"] == tree(second / "model")["model.safetensors"]
+    assert tree(first / "model")["model.safetensors"] == tree(second / "model")["model.safetensors"]
 
 
 def test_another_seed_gives_another_model(config: Path, run: Path, tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_only_the_best_and_the_last_checkpoint_are_kept(config: Path) -> None:
 
 
 def test_a_diverging_run_is_recorded_as_failed_and_keeps_its_reason(config: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingStopped, match="step 2"):
+    with pytest.raises(TrainingStoppedError, match="step 2"):
         train(config, ["optimizer.learning_rate=1e38"], console=QUIET)
 
     status = json.loads((tmp_path / "run" / "status.json").read_text())

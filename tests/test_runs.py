@@ -1,0 +1,104 @@
+"""A run directory's files are whole or absent, and a place that is taken is refused."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from ftcli.checkpoints import find_saved_model
+from ftcli.errors import RunError
+from ftcli.runs import RunWriter, check_free, read_json, write_json, write_whole_directory
+
+
+def fill(folder: Path) -> None:
+    (folder / "weights").write_text("new")
+
+
+def test_a_directory_appears_whole(tmp_path: Path) -> None:
+    write_whole_directory(tmp_path / "model", fill)
+
+    assert (tmp_path / "model" / "weights").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_failed_write_leaves_the_old_directory_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").write_text("old")
+
+    def fail(folder: Path) -> None:
+        fill(folder)
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(RunError, match="No space left on device"):
+        write_whole_directory(tmp_path / "model", fail)
+
+    assert (tmp_path / "model" / "weights").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_files_are_as_readable_as_the_umask_says(tmp_path: Path) -> None:
+    def private(folder: Path) -> None:
+        fill(folder)
+        (folder / "weights").chmod(0o600)
+
+    write_whole_directory(tmp_path / "model", private)
+
+    (tmp_path / "other").write_text("")
+    expected = stat.S_IMODE((tmp_path / "other").stat().st_mode)
+    assert stat.S_IMODE((tmp_path / "model" / "weights").stat().st_mode) == expected
+
+
+def test_a_damaged_record_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "best.json").write_text('{"step": 1')
+
+    with pytest.raises(RunError, match=r"best\.json: cannot be read"):
+        read_json(tmp_path / "best.json")
+
+
+def test_a_file_where_the_run_should_go_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("")
+
+    with pytest.raises(RunError, match="not a directory"):
+        check_free(tmp_path / "run", overwrite=True)
+
+
+def test_an_empty_directory_is_free(tmp_path: Path) -> None:
+    check_free(tmp_path, overwrite=False)
+
+
+def test_a_run_without_a_saved_model_says_so(tmp_path: Path) -> None:
+    RunWriter.create(tmp_path / "run", overwrite=False)
+
+    with pytest.raises(RunError, match=r"the run \(running\) has saved no model yet"):
+        find_saved_model(tmp_path / "run")
+
+
+def test_status_keeps_what_was_known_before(tmp_path: Path) -> None:
+    writer = RunWriter.create(tmp_path / "run", overwrite=False)
+
+    writer.set_status("finished", step=3)
+
+    status = read_json(writer.run.status)
+    assert (status["status"], status["step"]) == ("finished", 3)
+    assert "started" in status
+
+
+def test_lines_are_appended_and_text_stays_text(tmp_path: Path) -> None:
+    writer = RunWriter.create(tmp_path / "run", overwrite=False)
+
+    writer.append("steps.jsonl", {"text": "naïve ✓"})
+    writer.append("steps.jsonl", {"text": "second"})
+
+    assert (tmp_path / "run" / "steps.jsonl").read_text(encoding="utf-8").splitlines() == [
+        '{"text": "naïve ✓"}',
+        '{"text": "second"}',
+    ]
+
+
+def test_json_is_written_whole(tmp_path: Path) -> None:
+    write_json(tmp_path / "deep" / "record.json", {"a": 1})
+
+    assert read_json(tmp_path / "deep" / "record.json") == {"a": 1}
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["record.json"]
