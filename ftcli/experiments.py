@@ -127,7 +127,7 @@ def prepare_experiment(
     tokenization = load_tokenization(config.model, architecture, config.data.max_length)
     rows = {name: load_split(config.data, name, task) for name in dict.fromkeys(split_names)}
     if trained:
-        labels = _labels_of(architecture.config)
+        labels = _labels_of(architecture.config, numbered=config.data.labels is not None)
     else:
         train = config.data.train_split
         labels = task.labels_from(rows.get(train) or load_split(config.data, train, task), config.data.labels)
@@ -144,8 +144,9 @@ def prepare_experiment(
     )
 
 
-def _labels_of(model_config: Any) -> LabelSet:
-    return LabelSet(tuple(model_config.id2label[index] for index in range(len(model_config.id2label))))
+def _labels_of(model_config: Any, *, numbered: bool) -> LabelSet:
+    names = tuple(model_config.id2label[index] for index in range(len(model_config.id2label)))
+    return LabelSet(names, numbered=numbered)
 
 
 def _resolve_metrics(config: Config, task: Task, labels: LabelSet) -> tuple[str, ...]:

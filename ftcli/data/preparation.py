@@ -89,14 +89,20 @@ def prepare(rows: SplitRows, task: Task, labels: LabelSet, tokenization: Tokeniz
     answers = task.answers(rows, labels)
     fields = {**input_fields(tokenization), **task.target_fields}
     folder = cache_directory() / "features" / _fingerprint(rows, task, labels, tokenization)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
-        if not folder.exists():
-            aside = folder.with_suffix(".partial")
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir()
-            _encode_into(aside, rows, answers, task, labels, tokenization, fields)
-            aside.rename(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            if not folder.exists():
+                aside = folder.with_suffix(".partial")
+                shutil.rmtree(aside, ignore_errors=True)
+                aside.mkdir()
+                _encode_into(aside, rows, answers, task, labels, tokenization, fields)
+                aside.rename(folder)
+    except OSError as error:
+        raise DataError(
+            f"{folder}: the cache cannot be written: {error.strerror or error}. Free space, or set FTCLI_CACHE to "
+            "another directory"
+        ) from None
     return PreparedSplit(rows.split, rows, _open(folder, fields, len(rows)))
 
 

@@ -65,12 +65,15 @@ def load_split(data: DataSection, split: str, task: Task) -> SplitRows:
 
     Raises DataError (no such split, column or file, broken format, empty text) or ModelError (the Hub).
     """
-    if data.files is not None:
-        rows = _from_file(_named_file(data, split), split, data, task)
-    elif data.path is not None and looks_local(data.path):
-        rows = _from_local(Path(data.path), split, data, task)
-    else:
-        rows = _from_hub(data, split, task)
+    try:
+        if data.files is not None:
+            rows = _from_file(_named_file(data, split), split, data, task)
+        elif data.path is not None and looks_local(data.path):
+            rows = _from_local(Path(data.path), split, data, task)
+        else:
+            rows = _from_hub(data, split, task)
+    except OSError as error:
+        raise DataError(f"{error.filename or data.path}: cannot be read: {error.strerror or error}") from None
     return _with_texts(rows, task, keep_empty=data.empty_text == "keep")
 
 

@@ -39,9 +39,13 @@ class Field:
 
 @dataclass(frozen=True)
 class LabelSet:
-    """The label names of a run, in the order of their ids. They come from the train split alone."""
+    """The label names of a run, in the order of their ids. They come from the train split alone.
+
+    numbered: whole numbers in the data may stand for these names; never so for names that were found there.
+    """
 
     names: tuple[str, ...]
+    numbered: bool = False
 
     def __len__(self) -> int:
         return len(self.names)

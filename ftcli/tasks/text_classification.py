@@ -56,7 +56,8 @@ class TextClassification(Task):
         """Take the names from the config, else from the data's own class list, else sort what occurs."""
         column = self.columns.label
         declared = rows.class_names(column)
-        labels = LabelSet(names or declared or self._sorted_names(rows, rows.column(column)))
+        given = names or declared
+        labels = LabelSet(given, numbered=True) if given else LabelSet(self._sorted_names(rows, rows.column(column)))
         present = set(self.answers(rows, labels)[column])
         if len(present) < 2:
             raise DataError(
@@ -114,12 +115,12 @@ class TextClassification(Task):
     ) -> Callable[[Any], str | None]:
         """Choose how a raw label is read as a name: None for a missing or out-of-range one.
 
-        Whole numbers are ids where the data declares class names, or where no name of the label set is a
-        number itself and no row spells a name out; otherwise a label's text is its name.
+        Whole numbers are ids where the data declares class names, or where the config gives names that are no
+        numbers themselves and no row spells one out; otherwise a label's text is its name.
         """
         numeric_names = any(_INTEGER.fullmatch(name) for name in labels.names)
         spelled = not labels.ids.keys().isdisjoint(map(str, set(values)))
-        by_id = declared or (None if numeric_names or spelled else labels.names)
+        by_id = declared or (labels.names if labels.numbered and not numeric_names and not spelled else None)
 
         def to_name(value: Any) -> str | None:
             if _is_missing(value):

@@ -119,6 +119,14 @@ def test_a_misspelt_option_is_answered_with_the_right_one() -> None:
     assert "--overwrite" in CliRunner().invoke(app, ["train", "c.yaml", "--overwite"]).stderr
 
 
+@pytest.fixture(autouse=True)
+def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working directory with the config that the commands below name."""
+    text = "model: {name_or_path: some/encoder}\ndata: {path: some/data, columns: {text: sentence}}\n"
+    (tmp_path / "c.yaml").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+
+
 class Recorder:
     """Stands in for a workflow: checks that the call fits its signature, and keeps the arguments."""
 
@@ -132,9 +140,7 @@ class Recorder:
             raise self.error
 
 
-def record(
-    monkeypatch: pytest.MonkeyPatch, module: str, function: str, error: BaseException | None = None
-) -> Recorder:
+def record(monkeypatch: pytest.MonkeyPatch, module: str, function: str, error: BaseException | None = None) -> Recorder:
     found = importlib.import_module(f"ftcli.workflows.{module}")
     recorder = Recorder(getattr(found, function), error)
     monkeypatch.setattr(found, function, recorder)
@@ -155,14 +161,14 @@ def test_options_may_stand_before_between_and_behind_the_arguments(
     train = record(monkeypatch, "train", "train")
     CliRunner().invoke(app, ["train", *arguments.split()], catch_exceptions=False)
     given, console = train.arguments, train.arguments["console"]
-    assert (given["config"], given["overrides"]) == ("c.yaml", ["training.epochs=1", "seed=7"])
+    assert (given["config"].training.epochs, given["config"].seed) == (1, 7)
     assert (given["num_processes"], console.json_output, console.quiet) == (1, True, True)
 
 
 def test_dry_run_does_not_train(monkeypatch: pytest.MonkeyPatch) -> None:
     train, dry_run = record(monkeypatch, "train", "train"), record(monkeypatch, "train", "dry_run")
     CliRunner().invoke(app, ["train", "c.yaml", "--dry-run"], catch_exceptions=False)
-    assert (train.arguments, dry_run.arguments["config"]) == ({}, "c.yaml")
+    assert (train.arguments, dry_run.arguments["config"].seed) == ({}, 42)
 
 
 @pytest.mark.parametrize(("flags", "overwrite"), [([], False), (["--overwrite"], True)])

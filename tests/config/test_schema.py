@@ -220,7 +220,5 @@ def test_every_metric_is_better_when_higher() -> None:
         (float("nan"), 0.7, "lower", False),
     ],
 )
-def test_only_a_strictly_better_score_is_better(
-    score: float, best: float, direction: Any, expected: bool
-) -> None:
+def test_only_a_strictly_better_score_is_better(score: float, best: float, direction: Any, expected: bool) -> None:
     assert is_better(score, best, direction) is expected

@@ -256,7 +256,7 @@ def test_a_crash_while_encoding_leaves_no_entry(
         save(path, *arguments, **options)
 
     monkeypatch.setattr(np, "save", failing)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(DataError, match=r"the cache cannot be written: no space.*FTCLI_CACHE"):
         prepared(folder, tokenization)
     assert [entry for entry in entries(cache) if entry.suffix != ".partial"] == []
 

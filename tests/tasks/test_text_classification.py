@@ -19,6 +19,7 @@ from ftcli.tasks.text_classification import TextClassification, TextClassificati
 
 TASK = TextClassification(TextClassificationColumns(text=("text",)))
 TWO = LabelSet(("bad", "good"))
+NAMED = LabelSet(("bad", "good"), numbered=True)  # as the config names them
 THREE = LabelSet(("bad", "fair", "good"))
 
 
@@ -114,8 +115,12 @@ def test_a_name_becomes_its_place_in_the_label_set() -> None:
 
 
 @pytest.mark.parametrize("values", [[1, 0, 1], ["1", "0", "1"]])
-def test_whole_numbers_index_the_names(values: list[Any]) -> None:
-    assert ids(values, TWO) == [1, 0, 1]
+def test_whole_numbers_index_the_names_that_the_config_gives(values: list[Any]) -> None:
+    assert ids(values, NAMED) == [1, 0, 1]
+
+
+def test_whole_numbers_do_not_index_names_that_were_found_in_the_data() -> None:
+    assert "line 2: unknown label '1'" in refusal(["1", "0"], TWO)
 
 
 def test_whole_numbers_index_the_names_that_the_data_declares() -> None:
@@ -188,13 +193,13 @@ def test_declared_names_with_one_of_them_in_train_are_an_error() -> None:
     ("values", "labels", "words"),
     [
         (["good", "fair"], TWO, "line 3: unknown label 'fair'"),
-        (["0", "2"], TWO, "line 3: label 2 is out of range; expected 0 to 1 (bad, good)"),
-        (["0", "-2"], TWO, "line 3: label -2 is out of range"),
+        (["0", "2"], NAMED, "line 3: label 2 is out of range; expected 0 to 1 (bad, good)"),
+        (["0", "-2"], NAMED, "line 3: label -2 is out of range"),
         (["0", "-1"], TWO, "line 3: label -1 marks an unlabelled row"),
         (["0", ""], TWO, "line 3: no label"),
         (["0", "2"], LabelSet(("0", "1")), "line 3: unknown label '2'"),
-        (["good", "0"], TWO, "line 3: unknown label '0'"),
-        (["0", "1", "?"], TWO, "column 'label': line 4: unknown label '?'"),
+        (["good", "0"], NAMED, "line 3: unknown label '0'"),
+        (["0", "1", "?"], NAMED, "column 'label': line 4: unknown label '?'"),
     ],
     ids=[
         "unseen",
