@@ -94,6 +94,11 @@ class Console:
         os.environ.setdefault("DATASETS_VERBOSITY", "error")
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        # The variables are read at import; a notebook may have imported these two already.
+        for name in ("transformers.utils.logging", "datasets.utils.logging"):
+            if name in sys.modules:
+                sys.modules[name].set_verbosity_error()
+                sys.modules[name].disable_progress_bar()
         warnings.filterwarnings("ignore", module=r"(torch|transformers|datasets|evaluate|accelerate)(\..*)?")
 
 

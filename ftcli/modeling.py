@@ -75,6 +75,9 @@ def read_architecture(section: ModelSection, task: Task) -> Architecture:
         )
     model_class = mapping[type(config)]
     accepts = frozenset(inspect.signature(model_class.forward).parameters) - {"self", "labels", "kwargs"}
+    if getattr(config, "type_vocab_size", 2) < 2:
+        # RoBERTa's forward takes token types and knows only one.
+        accepts -= {"token_type_ids"}
     return Architecture(location, revision, config, model_class, accepts, _max_positions(config))
 
 
