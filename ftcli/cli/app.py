@@ -21,7 +21,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Overrides = "key=value overrides, such as training.epochs=1"
 NumProcesses = Annotated[
     int | None, typer.Option("--num-processes", min=1, help="Start this many workers on this machine.")
 ]

@@ -1,4 +1,4 @@
-"""The verbs. CONFIG and overrides are one variadic argument, so that options may stand anywhere."""
+"""The verbs: their arguments and options, and the one workflow that each calls."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from ftcli.cli.app import (
     exit_codes,
     with_workers,
 )
-from ftcli.config.loading import load_config
 from ftcli.console import Console
 
-ConfigAndOverrides = Annotated[
-    list[str],
-    typer.Argument(metavar="CONFIG [KEY=VALUE]...", help="A YAML file, then overrides: training.epochs=1"),
+ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="Laid over the config, such as training.epochs=1.", show_default=False),
 ]
 
 
 @app.command("train")
 def train_command(
-    arguments: ConfigAndOverrides,
+    config: ConfigFile,
+    overrides: Overrides = None,
     num_processes: NumProcesses = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run.")] = False,
     dry_run: Annotated[
@@ -43,13 +44,15 @@ def train_command(
     console = Console(quiet=quiet, verbose=verbose, json_output=json_output)
     with exit_codes(console):
         # Before anything heavy is imported: a mistake in the config is answered at once.
-        config = load_config(arguments[0], arguments[1:])
+        from ftcli.config.loading import load_config
+
+        loaded = load_config(config, overrides or ())
 
     def check(count: int) -> None:
         from ftcli.workflows.train import check_train
 
         check_train(
-            config,
+            loaded,
             overwrite=overwrite or dry_run,
             num_processes=count,
             allow_remote_code=allow_remote_code,
@@ -66,22 +69,20 @@ def train_command(
             "console": console,
         }
         if dry_run:
-            run_dry(config, **common)
+            run_dry(loaded, **common)
         else:
-            train(config, overwrite=overwrite, **common)
+            train(loaded, overwrite=overwrite, **common)
 
     with_workers(num_processes, console, check, run)
 
 
 @app.command("eval")
 def eval_command(
-    arguments: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="CHECKPOINT [KEY=VALUE]...",
-            help="A run, a checkpoint of it, or its model/; then overrides",
-        ),
+    checkpoint: Annotated[
+        str,
+        typer.Argument(metavar="CHECKPOINT", help="A run, one of its checkpoints, or its model/.", show_default=False),
     ],
+    overrides: Overrides = None,
     split: Split = None,
     num_processes: NumProcesses = None,
     allow_remote_code: RemoteCode = False,
@@ -91,14 +92,13 @@ def eval_command(
 ) -> None:
     """Score a saved model, by default on the validation split of its run."""
     console = Console(quiet=quiet, verbose=verbose, json_output=json_output)
-    checkpoint, *overrides = arguments
 
     def check(count: int) -> None:
         from ftcli.workflows.evaluate import check_evaluate
 
         check_evaluate(
             checkpoint,
-            overrides,
+            overrides or (),
             split=split,
             num_processes=count,
             allow_remote_code=allow_remote_code,
@@ -110,7 +110,7 @@ def eval_command(
 
         evaluate(
             checkpoint,
-            overrides,
+            overrides or (),
             split=split,
             num_processes=num_processes,
             allow_remote_code=allow_remote_code,
@@ -125,7 +125,8 @@ app.command("evaluate", hidden=True)(eval_command)
 
 @app.command("inspect-batch")
 def inspect_batch_command(
-    arguments: ConfigAndOverrides,
+    config: ConfigFile,
+    overrides: Overrides = None,
     split: Split = None,
     index: Annotated[int, typer.Option("--index", min=0, help="The example that the batch starts with.")] = 0,
     json_output: Json = False,
@@ -135,7 +136,9 @@ def inspect_batch_command(
     """Show one batch: tensors, one example token by token, the split's statistics, one forward pass."""
     console = Console(quiet=quiet, verbose=verbose, json_output=json_output)
     with exit_codes(console):
-        config = load_config(arguments[0], arguments[1:])
+        from ftcli.config.loading import load_config
+
+        loaded = load_config(config, overrides or ())
         from ftcli.workflows.inspect_batch import inspect_batch
 
-        inspect_batch(config, split=split, index=index, console=console)
+        inspect_batch(loaded, split=split, index=index, console=console)
