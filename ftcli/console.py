@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import warnings
@@ -14,6 +15,23 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
     from rich.console import RenderableType
+
+
+def to_json(record: Any, *, indent: int | None = None) -> str:
+    """Write JSON that every reader takes: numbers that are not finite become null."""
+
+    def finite(value: Any) -> Any:
+        if isinstance(value, float) and not math.isfinite(value):
+            return None
+        if isinstance(value, Mapping):
+            return {key: finite(item) for key, item in value.items()}
+        return [finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+    return json.dumps(finite(record), ensure_ascii=False, indent=indent, allow_nan=False)
+
+
+# Columns of a table that goes to a file.
+_FILE_WIDTH = 200
 
 
 class Progress(Protocol):
@@ -51,9 +69,19 @@ class Console:
     def fields(self, title: str, rows: Iterable[tuple[str, str]]) -> None:
         """Print a title and aligned name-value lines on stderr, unless quiet."""
         rows = list(rows)
-        width = max(len(name) for name, _ in rows)
-        indent = "\n" + " " * (width + 4)
-        self.info(title, *(f"  {name:<{width}}  {value.replace(chr(10), indent)}" for name, value in rows))
+        self.info(title)
+        if not self.speaks or self.quiet:
+            return
+        if not _stderr().is_terminal:
+            width = max(len(name) for name, _ in rows)
+            self.info(*(f"  {name:<{width}}  {value}" for name, value in rows))
+            return
+        from rich.table import Table
+
+        grid = Table.grid(padding=(0, 2), pad_edge=True)
+        for name, value in rows:
+            grid.add_row(name, value)
+        _stderr().print(grid)
 
     def warn(self, message: str) -> None:
         """Print a warning on stderr, quiet or not."""
@@ -69,10 +97,19 @@ class Console:
         if not self.speaks:
             return
         if self.json_output:
-            sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
+            sys.stdout.write(to_json(record) + "\n")
             sys.stdout.flush()
-        else:
-            _rich(sys.stdout).print(text, soft_wrap=isinstance(text, str))
+            return
+        stdout = _rich(sys.stdout)
+        if stdout.is_terminal:
+            stdout.print(text, soft_wrap=isinstance(text, str))
+            return
+        # A file has no width, and no use for the blanks that fill a screen.
+        stdout.width = _FILE_WIDTH
+        with stdout.capture() as captured:
+            stdout.print(text, soft_wrap=isinstance(text, str))
+        sys.stdout.write("".join(line.rstrip() + "\n" for line in captured.get().splitlines()))
+        sys.stdout.flush()
 
     @contextmanager
     def progress(self, description: str, total: int, every: int) -> Iterator[Progress]:
@@ -94,6 +131,7 @@ class Console:
         os.environ.setdefault("DATASETS_VERBOSITY", "error")
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("HF_HUB_VERBOSITY", "error")
         # The variables are read at import; a notebook may have imported these two already.
         for name in ("transformers.utils.logging", "datasets.utils.logging"):
             if name in sys.modules:
@@ -138,11 +176,14 @@ def _live_bar() -> Any:
 
     return RichProgress(
         TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
+        BarColumn(bar_width=12),
         MofNCompleteColumn(),
         TextColumn("{task.fields[values]}"),
         TimeRemainingColumn(compact=True),
         console=_stderr(),
+        # The lines that are printed above the bar come from this console already.
+        redirect_stdout=False,
+        redirect_stderr=False,
     )
 
 

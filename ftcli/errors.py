@@ -46,7 +46,7 @@ class ModelError(FtcliError):
 
 
 class TrainingStoppedError(FtcliError):
-    """Training cannot go on: a loss or gradient is not finite, or memory ran out."""
+    """Training cannot go on: a loss or gradient is not finite."""
 
     exit_code = 6
 

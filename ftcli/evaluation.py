@@ -5,6 +5,7 @@ Training's evaluations and `ftcli eval` are the same code, so that a saved model
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,8 +13,9 @@ import numpy as np
 import torch
 
 from ftcli.data.batching import deal, plan_evaluation
-from ftcli.data.collation import Collation, model_inputs
+from ftcli.data.collation import Collation, model_inputs, to_device
 from ftcli.data.preparation import Features, PreparedSplit
+from ftcli.errors import TrainingStoppedError
 from ftcli.metrics.names import LOSS
 from ftcli.metrics.scoring import compute_scores
 from ftcli.processes import Processes, fill_up
@@ -35,9 +37,20 @@ class Evaluator:
     processes: Processes
     device: torch.device
 
-    def __call__(self, model: torch.nn.Module, split: PreparedSplit) -> Evaluation:
-        """Evaluate a model on a split; every process takes part and gets the scores, the main one the predictions."""
-        reduced, loss = self.run_model(model, split.features)
+    def __call__(
+        self, model: torch.nn.Module, split: PreparedSplit, on_batch: Callable[[], None] = lambda: None
+    ) -> Evaluation:
+        """Evaluate a model on a split; every process takes part and gets the scores, the main one the predictions.
+
+        on_batch: called after each batch of this process, `num_batches` times.
+        """
+        reduced, loss = self.run_model(model, split.features, on_batch)
+        if not math.isfinite(loss):
+            # The argmax of NaN is a label like any other: such a model would get an ordinary score.
+            raise TrainingStoppedError(
+                f"evaluation on {split.name!r}: loss {loss}, so the model's outputs mean nothing. Lower "
+                "optimizer.learning_rate, or set training.max_grad_norm=1.0 or training.precision=fp32"
+            )
         predictions: list[Prediction] = []
 
         def score() -> dict[str, float]:
@@ -48,11 +61,13 @@ class Evaluator:
         scores = self.processes.on_main(score, self.device)
         return Evaluation(split.name, split.features.num_rows, scores, predictions)
 
+    def num_batches(self, features: Features) -> int:
+        """Count the batches that this process computes."""
+        batches = plan_evaluation(len(features), batch_size=self.batch_size)
+        return len(deal(len(batches), num_processes=self.processes.world_size, rank=self.processes.rank))
+
     def run_model(
-        self,
-        model: torch.nn.Module,
-        features: Features,
-        on_batch: Callable[[int], None] = lambda _: None,
+        self, model: torch.nn.Module, features: Features, on_batch: Callable[[], None]
     ) -> tuple[dict[str, np.ndarray], float]:
         """Return the reduced outputs of all F features in feature order, and the mean loss.
 
@@ -65,7 +80,7 @@ class Evaluator:
         parts = []
         for number in mine:
             parts.append(self.run_batch(model, features, batches[number]))
-            on_batch(len(batches[number]))
+            on_batch()
         if not parts:
             # Gathering needs the shapes of a result: compute one feature and keep nothing of it.
             reduced, sums = self.run_batch(model, features, range(1))
@@ -78,15 +93,12 @@ class Evaluator:
     def run_batch(
         self, model: torch.nn.Module, features: Features, indices: Sequence[int]
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """Return the reduced outputs of one batch, and (1, 2) its loss sum and weight sum in float64."""
-        batch = {
-            name: tensor.to(self.device, non_blocking=True)
-            for name, tensor in self.collation(features, indices).items()
-        }
+        """Return the reduced outputs of one batch, and (1, 2) its loss sum and weight sum."""
+        batch = to_device(self.collation(features, indices), self.device)
         with torch.inference_mode():
             outputs = model(**model_inputs(batch, self.collation.fields))
             loss_sum, weight_sum = self.task.loss(outputs, batch)
-            sums = torch.stack([loss_sum.double(), weight_sum.double()])[None]
+            sums = torch.stack([loss_sum.float(), weight_sum.float()])[None]
             return self.task.reduce(outputs, batch), sums
 
     def _gather(
@@ -107,7 +119,7 @@ class Evaluator:
         sums = self.processes.gather(torch.cat([sums for _, sums in parts])).cpu().numpy()
         all_numbers = self.processes.gather(numbers).cpu().numpy()
         assert_exactly_once(all_numbers, num_batches)
-        loss_sum, weight_sum = sums[np.argsort(all_numbers, kind="stable")].sum(axis=0)
+        loss_sum, weight_sum = sums[np.argsort(all_numbers, kind="stable")].sum(axis=0, dtype="float64")
         return reduced, float(loss_sum / weight_sum)
 
 

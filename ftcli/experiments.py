@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ftcli.config.schema import Config
-from ftcli.data.batching import UpdatePlan, default_micro_batch_size
+from ftcli.config.schema import Config, DataSection
+from ftcli.data.batching import UpdatePlan, cut, default_micro_batch_size
 from ftcli.data.collation import Collation
 from ftcli.data.preparation import PreparedSplit, input_fields, prepare
 from ftcli.data.sources import load_split
 from ftcli.errors import ConfigError
 from ftcli.evaluation import Evaluator
 from ftcli.hardware import Execution, choose_execution
-from ftcli.metrics.names import HUB_PREFIX
+from ftcli.metrics.names import HUB_PREFIX, LOSS
 from ftcli.modeling import Architecture, BuiltModel, build_model, load_tokenization, read_architecture
+from ftcli.optimization import build_optimizer, build_schedule
 from ftcli.processes import Processes
 from ftcli.tasks.base import LabelSet, Task
 from ftcli.tasks.tokenization import Tokenization
-from ftcli.training import Judge, direction_of
+from ftcli.training import Judge, Learner, direction_of
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 @dataclass(frozen=True)
@@ -75,10 +78,11 @@ class Experiment:
     def describe_cut(self) -> str:
         """Say how an update is cut over processes and micro-batches."""
         batch_size, world_size = self.config.training.batch_size, self.processes.world_size
-        share = math.ceil(batch_size / world_size)
-        passes = math.ceil(share / self.micro_batch_size)
-        processes = f"{world_size} processes x {share}" if world_size > 1 else "1 process"
-        return f"{batch_size} examples an update = {processes}, {passes} x {min(share, self.micro_batch_size)} a pass"
+        parts = cut(range(batch_size), num_processes=world_size, micro_batch_size=self.micro_batch_size)
+        shares = sorted({sum(len(m.features) for m in part if m.counts) for part in parts})
+        passes = sorted({len(m.features) for part in parts for m in part if m.counts})
+        processes = f"{world_size} processes x {_range(shares)}" if world_size > 1 else "1 process"
+        return f"{batch_size} examples an update = {processes}, {max(map(len, parts))} x {_range(passes)} a pass"
 
     def evaluator(self, device: torch.device) -> Evaluator:
         """Return what evaluates a model on any split."""
@@ -95,15 +99,46 @@ class Experiment:
     def judge(self, device: torch.device) -> Judge:
         """Return what evaluates while training."""
         section = self.config.evaluation
-        metric = section.best_metric or (self.metrics or ("loss",))[-1]
         return Judge(
             evaluator=self.evaluator(device),
             split=self.splits.get(self.config.data.validation_split),
             every=section.every,
-            metric=metric,
-            direction=direction_of(section, metric),
+            metric=self.best_metric,
+            direction=direction_of(section, self.best_metric),
             patience=section.early_stopping_patience,
         )
+
+    def learner(self, model: torch.nn.Module, accelerator: Accelerator) -> Learner:
+        """Place a model on its device, and return what trains it."""
+        config = self.config
+        wrapped = accelerator.prepare_model(model)
+        optimizer = build_optimizer(model, config.optimizer, fused=self.execution.fused_optimizer)
+        return Learner(
+            model=model,
+            wrapped=wrapped,
+            optimizer=optimizer,
+            schedule=build_schedule(optimizer, config.scheduler, num_updates=self.plan.num_updates),
+            accelerator=accelerator,
+            processes=self.processes,
+            task=self.task,
+            collation=self.collation,
+            micro_batch_size=self.micro_batch_size,
+            max_grad_norm=config.training.max_grad_norm,
+        )
+
+    @property
+    def best_metric(self) -> str:
+        """The score that decides: the config's, else the last metric."""
+        return self.config.evaluation.best_metric or (self.metrics or (LOSS,))[-1]
+
+    @property
+    def resolved_config(self) -> Config:
+        """The config with what was decided in the place of null: what the run keeps."""
+        update = {"metrics": self.metrics, "best_metric": self.best_metric}
+        evaluation = self.config.evaluation.model_copy(update=update)
+        names = self.labels.names if self.labels.numbered else self.config.data.labels
+        data = self.config.data.model_copy(update={"labels": names})
+        return self.config.model_copy(update={"evaluation": evaluation, "data": data})
 
     def build_model(self) -> BuiltModel:
         """Load the weights and draw what is new from the config's seed."""
@@ -142,6 +177,19 @@ def prepare_experiment(
         processes=processes,
         splits={name: prepare(split, task, labels, tokenization) for name, split in rows.items()},
     )
+
+
+def _range(sizes: Sequence[int]) -> str:
+    return str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+
+
+def named_split(data: DataSection, name: str | None, default: str) -> str:
+    """Return the split that a person names: by its own name, or by its role (train, validation, test)."""
+    own = (data.train_split, data.validation_split, data.test_split)
+    roles = dict(zip(("train", "validation", "test"), own, strict=True))
+    if name is None or name in own:
+        return name or default
+    return roles.get(name, name)
 
 
 def _labels_of(model_config: Any, *, numbered: bool) -> LabelSet:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ftcli.data.collation import model_inputs
+from ftcli.data.collation import model_inputs, to_device
 from ftcli.data.preparation import PreparedSplit, SplitStatistics, label_counts
 from ftcli.errors import ConfigError
 from ftcli.experiments import Experiment
@@ -36,7 +36,7 @@ def inspect(
     batch = experiment.collation(split.features, indices)
     built.model.eval()
     with torch.inference_mode():
-        moved = {name: tensor.to(device) for name, tensor in batch.items()}
+        moved = to_device(batch, device)
         outputs = built.model(**model_inputs(moved, experiment.collation.fields))
         loss_sum, weight_sum = experiment.task.loss(outputs, moved)
     mask = batch["attention_mask"]
@@ -100,8 +100,10 @@ def render(record: Mapping[str, Any]) -> Group:
     shown = min(len(example["tokens"]), MAX_TOKENS_SHOWN)
     num_real = sum(example["attention_mask"])
     for position in range(shown):
-        if position > num_real + 1 and position < shown - 1:
-            continue  # one padded slot looks like the next
+        if num_real < position < shown - 1:
+            if position == num_real + 1:
+                tokens.add_row("…", "…", *("…" for _ in names))  # one padded slot looks like the next
+            continue
         cells = [str(example[name][position]) for name in names]
         tokens.add_row(str(position), Text(example["tokens"][position]), *cells)
     quantiles = "  ".join(f"{name} {length}" for name, length in record["length_quantiles"].items())

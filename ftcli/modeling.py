@@ -9,28 +9,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ftcli.config.loading import looks_local
+from ftcli.config.checks import looks_local
 from ftcli.config.schema import ModelSection
-from ftcli.errors import ConfigError, ModelError
+from ftcli.errors import ModelError
 from ftcli.tasks.base import LabelSet, Task
 from ftcli.tasks.tokenization import Tokenization
 
 PACKAGE_PREFIX = "package:"
-# Models whose positions start behind the padding index (transformers, create_position_ids_from_input_ids).
-_POSITIONS_AFTER_PADDING = frozenset(
-    (
-        "camembert",
-        "data2vec-text",
-        "ibert",
-        "longformer",
-        "mpnet",
-        "roberta",
-        "roberta-prelayernorm",
-        "xlm-roberta",
-        "xlm-roberta-xl",
-        "xmod",
-    )
-)
 Result = TypeVar("Result")
 
 
@@ -78,7 +63,7 @@ def read_architecture(section: ModelSection, task: Task) -> Architecture:
     if getattr(config, "type_vocab_size", 2) < 2:
         # RoBERTa's forward takes token types and knows only one.
         accepts -= {"token_type_ids"}
-    return Architecture(location, revision, config, model_class, accepts, _max_positions(config))
+    return Architecture(location, revision, config, model_class, accepts, _max_positions(config, model_class))
 
 
 def load_tokenization(section: ModelSection, architecture: Architecture, max_length: int) -> Tokenization:
@@ -157,8 +142,9 @@ def _loading(section: ModelSection, load: Callable[[], Result]) -> Result:
         )
     try:
         return load()
-    except (ImportError, OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except Exception as error:
+        # transformers, tokenizers and safetensors raise a dozen classes here, some of them plain Exception.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise ModelError(
             f"{section.name_or_path}: cannot be loaded: {reason}. Check model.name_or_path and model.revision"
         ) from None
@@ -168,16 +154,19 @@ def _source_options(location: str, revision: str | None) -> dict[str, Any]:
     """Return what every loading call gets: no remote code (None would ask), and no Hub for a local directory."""
     options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": looks_local(location)}
     if revision is not None:
-        if looks_local(location):
-            raise ConfigError(f"model.revision: {location} is a directory and has no revisions; remove the key")
         options["revision"] = revision
     return options
 
 
-def _max_positions(config: Any) -> int | None:
+def _max_positions(config: Any, model_class: Any) -> int | None:
+    """Read the most tokens off the position embeddings; RoBERTa and its kin count from behind the padding index."""
+    import torch
+
     positions = getattr(config, "max_position_embeddings", None)
     if positions is None or positions <= 0:
         return None
-    if config.model_type in _POSITIONS_AFTER_PADDING:
-        return int(positions) - (config.pad_token_id or 0) - 1
-    return int(positions)
+    with torch.device("meta"):
+        modules = dict(model_class(config).named_modules())
+    embeddings = [module for name, module in modules.items() if name.endswith("position_embeddings")]
+    offsets = [module.padding_idx + 1 for module in embeddings if getattr(module, "padding_idx", None) is not None]
+    return int(positions) - max(offsets, default=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +47,7 @@ def build_schedule(optimizer: torch.optim.Optimizer, section: SchedulerSection, 
     from transformers.trainer_utils import SchedulerType
 
     warmup = section.warmup_steps
-    num_warmup_steps = int(warmup) if warmup >= 1 or warmup == 0 else round(warmup * num_updates)
+    num_warmup_steps = int(warmup) if warmup >= 1 else math.ceil(warmup * num_updates)
     if num_warmup_steps > num_updates:
         raise ConfigError(
             f"scheduler.warmup_steps: {num_warmup_steps} updates of warm-up, but the run has {num_updates}; "
@@ -85,10 +86,10 @@ def _check_options(section: SchedulerSection, function: Any) -> None:
 
 @dataclass(frozen=True)
 class UpdateOutcome:
-    """What an update did, as scalars on the device: nothing here has been waited for.
+    """What an update did, as scalars on the device; without fp16's scaler nothing here has been waited for.
 
-    loss: mean over the targets of the update. grad_norm: before clipping. is_finite: False if the weights were
-    left alone because loss or gradient was not finite.
+    loss: mean over the targets of the update. grad_norm: before clipping; not finite where an fp16 overflow
+    left the weights alone. is_finite: False if the run must stop, because loss or gradient is not finite.
     """
 
     loss: Tensor

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ftcli.errors import FtcliError, from_record, to_record
 
@@ -73,37 +73,36 @@ class Processes:
         """Run a function on the main process; every process gets its JSON-able result or raises its error."""
         if self.world_size == 1:
             return function()
-        message: dict[str, object] = {}
+        message = ""
         failure: BaseException | None = None
         if self.is_main:
             try:
-                message = {"result": function()}
+                message = json.dumps({"result": function()})
             except FtcliError as error:
-                message = {"error": to_record(error)}
+                message = json.dumps({"error": to_record(error)})
             except BaseException as error:
                 # The others must not wait for a result that never comes.
-                message, failure = (
-                    {"error": to_record(FtcliError(f"the main process failed: {error}"))},
-                    error,
-                )
-        message = self._broadcast(message, device)
+                message = json.dumps({"error": to_record(FtcliError(f"the main process failed: {error}"))})
+                failure = error
+        received = self._broadcast(message, device)
         if failure is not None:
             raise failure
-        if "error" in message:
-            raise from_record(message["error"])  # type: ignore[arg-type]
-        return message["result"]  # type: ignore[return-value]
+        if "error" in received:
+            raise from_record(received["error"])
+        result: Result = received["result"]
+        return result
 
-    def _broadcast(self, message: dict[str, object], device: device | str) -> dict[str, object]:
+    def _broadcast(self, message: str, device: device | str) -> dict[str, Any]:
         import torch
         from torch import distributed
 
-        data = torch.frombuffer(bytearray(json.dumps(message).encode()), dtype=torch.uint8).to(device)
+        data = torch.frombuffer(bytearray(message.encode()), dtype=torch.uint8).to(device)
         size = torch.tensor([len(data)], device=device)
         distributed.broadcast(size, src=0)
         if not self.is_main:
             data = torch.empty(int(size), dtype=torch.uint8, device=device)
         distributed.broadcast(data, src=0)
-        received: dict[str, object] = json.loads(bytes(data.tolist()))
+        received: dict[str, Any] = json.loads(bytes(data.tolist()))
         return received
 
 

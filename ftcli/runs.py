@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
+from ftcli.console import to_json
 from ftcli.errors import RunError
 
 CONFIG = "config.yaml"
@@ -74,9 +78,13 @@ class RunWriter:
             if run.is_run():
                 _remove_run(run)
             run.path.mkdir(parents=True, exist_ok=True)
+            run.status.touch(exist_ok=False)  # of two runs that start at once, one gets the directory
             (run.path / CHECKPOINTS).mkdir(exist_ok=True)
             writer = cls(run)
-            writer.set_status("running", started=_now(), pid=os.getpid())
+            host = {"host": platform.node(), "pid": os.getpid()}
+            write_json(run.status, {"status": "running", "started": _now(), "updated": _now(), **host})
+        except FileExistsError:
+            raise RunError(f"{path}: another run has just started here; choose another output_dir") from None
         except OSError as error:
             raise _cannot_write(run.path, error) from None
         return writer
@@ -96,33 +104,44 @@ class RunWriter:
 
     def append(self, name: str, record: Mapping[str, Any]) -> None:
         """Add one line to a JSON-lines file."""
+        self._add(name, to_json(record) + "\n")
+
+    def _add(self, name: str, text: str) -> None:
         try:
             with (self.run.path / name).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                file.write(text)
         except OSError as error:
             raise _cannot_write(self.run.path / name, error) from None
 
     def write_lines(self, name: str, records: Iterable[Mapping[str, Any]]) -> None:
         """Write one JSON-lines file, whole or not at all."""
-        lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        lines = "".join(to_json(record) + "\n" for record in records)
         write_text(self.run.path / name, lines)
 
     def log(self, line: str) -> None:
         """Add a line to the run's log."""
-        with (self.run.path / "log.txt").open("a", encoding="utf-8") as file:
-            file.write(f"{_now()} {line}\n")
+        self._add("log.txt", f"{_now()} {line}\n")
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:
     """Raise RunError unless a run can be made here: before data and model are loaded, and again when it starts."""
     run = RunDirectory(path)
-    if path.is_symlink() or (path.exists() and not path.is_dir()):
+    try:
+        exists = path.exists()
+    except OSError as error:
+        raise RunError(f"{path}: cannot be a run directory: {error.strerror}; choose another output_dir") from None
+    if path.is_symlink():
+        raise RunError(f"{path}: a symbolic link; give the directory that it points to as output_dir")
+    if exists and not path.is_dir():
         raise RunError(f"{path}: not a directory; choose another output_dir")
     if path.is_dir() and any(path.iterdir()):
         if not run.is_run():
             raise RunError(f"{path}: holds files that are no ftcli run; choose another output_dir")
+        known = read_json(run.status)
+        if overwrite and _is_alive(known):
+            raise RunError(f"{path}: process {known['pid']} is still writing this run; stop it first")
         if not overwrite:
-            status = read_json(run.status).get("status", "unknown")
+            status = known.get("status", "unknown")
             raise RunError(
                 f"{path}: holds a run already ({status}). Pass --overwrite to replace it, or choose another "
                 f"directory with output_dir={path}-2"
@@ -148,14 +167,16 @@ def write_whole_directory(target: Path, fill: Callable[[Path], None]) -> None:
             shutil.rmtree(target)
         aside.rename(target)
         _flush(target.parent)
-    except OSError as error:
+    except BaseException as error:
         shutil.rmtree(aside, ignore_errors=True)
-        raise _cannot_write(target, error) from None
+        if isinstance(error, OSError | SafetensorError):
+            raise _cannot_write(target, error) from None
+        raise
 
 
 def write_json(path: Path, record: Any) -> None:
     """Write JSON whole or not at all."""
-    write_text(path, json.dumps(record, ensure_ascii=False, indent=2) + "\n")
+    write_text(path, to_json(record, indent=2) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -186,14 +207,25 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _remove_run(run: RunDirectory) -> None:
     """Move an old run aside before deleting it, so that a crash never leaves half of it in place."""
-    aside = run.path.with_name(f".{run.path.name}.old")
-    shutil.rmtree(aside, ignore_errors=True)
+    aside = run.path.with_name(f".{run.path.name}.old-{os.getpid()}")
     run.path.rename(aside)
     shutil.rmtree(aside)
 
 
-def _cannot_write(path: Path, error: OSError) -> RunError:
-    return RunError(f"{path}: cannot be written: {error.strerror or error}. Free space or choose another output_dir")
+def _is_alive(status: Mapping[str, Any]) -> bool:
+    """Whether the process of a running run is known to live, on this machine."""
+    if status.get("status") != "running" or status.get("host") != platform.node():
+        return False
+    try:
+        os.kill(int(status["pid"]), 0)
+    except (OSError, KeyError, ValueError):
+        return False
+    return int(status["pid"]) != os.getpid()
+
+
+def _cannot_write(path: Path, error: Exception) -> RunError:
+    reason = getattr(error, "strerror", None) or error
+    return RunError(f"{path}: cannot be written: {reason}. Free space or choose another output_dir")
 
 
 def _flush(path: Path) -> None:

@@ -9,20 +9,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
-from ftcli.config.schema import Config, EvaluationSection
+from ftcli.config.schema import EvaluationSection
 from ftcli.data.batching import MicroBatch, Update, UpdatePlan, cut
-from ftcli.data.collation import Collation, model_inputs
+from ftcli.data.collation import Collation, model_inputs, to_device
 from ftcli.data.preparation import Features, PreparedSplit
 from ftcli.errors import TrainingStoppedError
 from ftcli.evaluation import Evaluation, Evaluator
 from ftcli.metrics.names import LOSS, METRICS, Direction, is_better
-from ftcli.optimization import UpdateOutcome, apply_update, build_optimizer, build_schedule
+from ftcli.optimization import UpdateOutcome, apply_update
 from ftcli.processes import Processes
 from ftcli.tasks.base import Task
 
@@ -116,8 +116,7 @@ class Learner:
 
     def batch(self, features: Features, micro_batch: MicroBatch) -> dict[str, torch.Tensor]:
         """Return the tensors of a micro-batch on the device."""
-        batch = self.collation(features, micro_batch.features)
-        return {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
+        return to_device(self.collation(features, micro_batch.features), self.accelerator.device)
 
     def num_slots(self, lengths: np.ndarray, indices: np.ndarray) -> int:
         """Count the positions of an update's padded batches, over all processes."""
@@ -135,29 +134,6 @@ class Learner:
             loss_sum, weight_sum = loss_sum * 0, weight_sum * 0
         self.accelerator.backward(loss_sum)
         return torch.stack([loss_sum.detach(), weight_sum.detach()])
-
-
-def build_learner(
-    model: torch.nn.Module,
-    config: Config,
-    accelerator: Accelerator,
-    *,
-    num_updates: int,
-    fused: bool,
-    **parts: Any,
-) -> Learner:
-    """Place the model on its device, and build optimizer and schedule for a number of updates."""
-    wrapped = accelerator.prepare_model(model)
-    optimizer = build_optimizer(model, config.optimizer, fused=fused)
-    return Learner(
-        model=model,
-        wrapped=wrapped,
-        optimizer=optimizer,
-        schedule=build_schedule(optimizer, config.scheduler, num_updates=num_updates),
-        accelerator=accelerator,
-        max_grad_norm=config.training.max_grad_norm,
-        **parts,
-    )
 
 
 def run_updates(

@@ -66,7 +66,7 @@ class Awkward(Task):
         return (losses_BT * batch["weights"]).sum(), batch["weights"].sum()
 
     def reduce(self, outputs: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
-        return {"best": outputs.logits.argmax(dim=-1)}
+        return {"best": outputs.logits.argmax(dim=-1), "ids": batch["input_ids"]}
 
     def decode(self, reduced: Mapping[str, Any], features: Any, labels: LabelSet) -> list[Prediction]:
         rows: list[Prediction] = [
@@ -74,6 +74,8 @@ class Awkward(Task):
         ]
         for feature, row in enumerate(features.rows):
             length = features.lengths[feature]
+            # What was gathered for this feature must have been computed from this feature.
+            assert reduced["ids"][feature][:length].tolist() == features.columns["input_ids"][feature].tolist()
             rows[row]["features"].append(feature)
             rows[row]["gold"] += features.columns["labels"][feature][1:-1].tolist()
             rows[row]["predicted"] += reduced["best"][feature][1 : length - 1].tolist()

@@ -15,6 +15,7 @@ import worker
 
 from ftcli import training
 from ftcli.data.batching import cut as real_cut
+from ftcli.evaluation import Evaluator
 
 COUNTS = list(range(1, 18))
 
@@ -77,7 +78,7 @@ def test_micro_batches_do_not_change_the_updates(
     found = worker.updates(folder, str(still_model), batch_size=8, micro_batch_size=micro_batch_size)
 
     assert largest_difference(found, whole) < 1e-6
-    np.testing.assert_allclose(found["weights"], whole["weights"], atol=1e-4)
+    np.testing.assert_allclose(found["weights"], whole["weights"], rtol=0, atol=1e-5)
 
 
 def test_processes_do_not_change_the_updates(whole: dict[str, Any], several: dict[str, Any]) -> None:
@@ -127,6 +128,22 @@ def test_scores_and_predictions_do_not_depend_on_the_processes(
     several: dict[str, Any], alone: list[dict[str, Any]]
 ) -> None:
     assert several["evaluations"] == alone
+
+
+def test_results_that_change_places_are_caught(
+    folder: Path, still_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Negative control: each feature once, but two of them exchanged."""
+    real = Evaluator._gather
+
+    def exchange(self: Any, parts: Any, ids: Any, *rest: Any) -> Any:
+        ids[[0, 1]] = ids[[1, 0]]
+        return real(self, parts, ids, *rest)
+
+    monkeypatch.setattr(Evaluator, "_gather", exchange)
+
+    with pytest.raises(AssertionError):
+        list(worker.evaluations(folder, str(still_model), [5]))
 
 
 def test_a_deal_that_drops_a_batch_is_caught(folder: Path, still_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,8 +54,10 @@ def imports(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield str(node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names if node.module == "ftcli")
 
 
 def top_level_imports(tree: ast.Module) -> Iterator[str]:
@@ -69,7 +71,8 @@ def wrong_imports(name: str, source: str) -> list[str]:
     if name in ("__init__", "__main__"):  # the front door of the package: it may name any room
         return []
     rank = RANKS[room_of(name)]
-    own = [module.removeprefix("ftcli.") for module in imports(ast.parse(source)) if module.startswith("ftcli.")]
+    found = [module for module in imports(ast.parse(source)) if room_of(module.removeprefix("ftcli.")) in RANKS]
+    own = [module.removeprefix("ftcli.") for module in found if module.startswith("ftcli.")]
     return [module for module in own if RANKS[room_of(module)] > rank]
 
 
@@ -81,6 +84,7 @@ def test_imports_point_one_way(path: Path) -> None:
 def test_an_import_to_the_right_is_found() -> None:
     """Negative control."""
     assert wrong_imports("config.schema", "def f():\n    from ftcli.training import fit") == ["training"]
+    assert wrong_imports("config.schema", "from ftcli import training") == ["training"]
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if room_of(name_of(p)) in LIGHT], ids=name_of)

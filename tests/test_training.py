@@ -23,22 +23,13 @@ from ftcli.experiments import prepare_experiment
 from ftcli.hardware import choose_execution, start
 from ftcli.processes import Processes
 from ftcli.tasks.base import Field
-from ftcli.training import Learner, build_learner, run_updates
+from ftcli.training import Learner, run_updates
 
 
 def ftcli_losses(config: Path, *overrides: str) -> list[float]:
     experiment = prepare_experiment(load_config(config, overrides), ["train"])
-    learner = build_learner(
-        experiment.build_model().model,
-        experiment.config,
-        start(experiment.execution, experiment.processes),
-        num_updates=experiment.plan.num_updates,
-        fused=True,
-        processes=experiment.processes,
-        task=experiment.task,
-        collation=experiment.collation,
-        micro_batch_size=experiment.micro_batch_size,
-    )
+    accelerator = start(experiment.execution, experiment.processes)
+    learner = experiment.learner(experiment.build_model().model, accelerator)
     features = experiment.splits["train"].features
     return [record.loss for record in run_updates(learner, experiment.plan, features)]
 
@@ -241,17 +232,8 @@ def test_a_paused_step_is_yielded_before_the_next_is_computed() -> None:
 
 def test_records_come_in_order_with_the_rate_that_was_used(write_config: ConfigWriter) -> None:
     experiment = prepare_experiment(load_config(write_config(), ["training.max_steps=4"]), ["train"])
-    learner = build_learner(
-        experiment.build_model().model,
-        experiment.config,
-        start(experiment.execution, experiment.processes),
-        num_updates=4,
-        fused=False,
-        processes=experiment.processes,
-        task=experiment.task,
-        collation=experiment.collation,
-        micro_batch_size=8,
-    )
+    accelerator = start(experiment.execution, experiment.processes)
+    learner = experiment.learner(experiment.build_model().model, accelerator)
 
     records = list(run_updates(learner, experiment.plan, experiment.splits["train"].features))
 

@@ -19,7 +19,7 @@ from ftcli.config.loading import load_config
 from ftcli.experiments import Experiment, prepare_experiment
 from ftcli.hardware import start
 from ftcli.tasks import TASKS
-from ftcli.training import Learner, build_learner, run_updates
+from ftcli.training import run_updates
 
 TASKS["awkward"] = Awkward
 
@@ -50,29 +50,15 @@ def write_once(path: Path, num_rows: int) -> None:
         write_table(path, ("text", "tags"), awkward_rows(num_rows))
 
 
-def learner_of(experiment: Experiment) -> Learner:
-    accelerator = start(experiment.execution, experiment.processes)
-    return build_learner(
-        experiment.build_model().model,
-        experiment.config,
-        accelerator,
-        num_updates=experiment.plan.num_updates,
-        fused=True,
-        processes=experiment.processes,
-        task=experiment.task,
-        collation=experiment.collation,
-        micro_batch_size=experiment.micro_batch_size,
-    )
-
-
 def updates(folder: Path, model: str, **training: Any) -> dict[str, Any]:
     """Train on 13 rows, so that the last update of an epoch is short; return losses and final weights."""
     experiment = prepare(folder, model, 13, **training)
-    learner = learner_of(experiment)
+    accelerator = start(experiment.execution, experiment.processes)
+    learner = experiment.learner(experiment.build_model().model, accelerator)
     records = list(run_updates(learner, experiment.plan, experiment.splits["train"].features))
     return {
         "losses": [record.loss for record in records],
-        "weights": [float(p.detach().double().sum()) for p in learner.model.parameters()],
+        "weights": torch.cat([p.detach().flatten() for p in learner.model.parameters()]).tolist(),
         "world_size": experiment.processes.world_size,
     }
 

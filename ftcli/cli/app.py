@@ -27,7 +27,9 @@ NumProcesses = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only results, warnings and errors.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="The libraries' own messages too.")]
-Split = Annotated[str | None, typer.Option("--split", help="Name of the split.")]
+Split = Annotated[
+    str | None, typer.Option("--split", help="A split by its name or role; by default validation, to inspect train.")
+]
 RemoteCode = Annotated[
     bool, typer.Option("--allow-remote-code", help="Let hub: metrics run the code that they download.")
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -19,6 +20,7 @@ from ftcli.cli.app import (
 )
 from ftcli.console import Console
 
+STARTING = "loading libraries, data and model …"
 ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file.", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
@@ -43,10 +45,14 @@ def train_command(
     """Fine-tune a model as CONFIG says, into a run directory."""
     console = Console(quiet=quiet, verbose=verbose, json_output=json_output)
     with exit_codes(console):
-        # Before anything heavy is imported: a mistake in the config is answered at once.
+        # Before anything heavy is imported: what is wrong with config or run directory is told at once.
         from ftcli.config.loading import load_config
+        from ftcli.runs import check_free
 
         loaded = load_config(config, overrides or ())
+        if not dry_run:
+            check_free(Path(loaded.output_dir), overwrite=overwrite)
+        console.info(STARTING)
 
     def check(count: int) -> None:
         from ftcli.workflows.train import check_train
@@ -92,6 +98,12 @@ def eval_command(
 ) -> None:
     """Score a saved model, by default on the validation split of its run."""
     console = Console(quiet=quiet, verbose=verbose, json_output=json_output)
+
+    with exit_codes(console):
+        from ftcli.checkpoints import find_saved_model
+
+        find_saved_model(Path(checkpoint))
+        console.info(STARTING)
 
     def check(count: int) -> None:
         from ftcli.workflows.evaluate import check_evaluate
@@ -139,6 +151,7 @@ def inspect_batch_command(
         from ftcli.config.loading import load_config
 
         loaded = load_config(config, overrides or ())
+        console.info(STARTING)
         from ftcli.workflows.inspect_batch import inspect_batch
 
         inspect_batch(loaded, split=split, index=index, console=console)

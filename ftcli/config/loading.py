@@ -12,8 +12,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ftcli.config.checks import cross_check, looks_local
 from ftcli.config.explanations import Problem, describe, explain
-from ftcli.config.schema import Config, config_type, cross_check
+from ftcli.config.schema import Config, config_type
 from ftcli.config.yaml import Document, YamlError, dump, parse
 from ftcli.errors import ConfigError, list_problems
 from ftcli.tasks import TASKS
@@ -136,12 +137,6 @@ def _validate(raw: _Raw) -> Config:
     raw.problems += [Problem(tuple(path.split(".")), text) for path, text in cross_check(config)]
     raw.stop_if_wrong()
     return config
-
-
-def looks_local(path: str) -> bool:
-    """Whether a path is meant on this machine: it exists, or starts as a path and never reaches the Hub."""
-    # os.path.exists says no to a name that is too long or odd for a path; Path.exists raises.
-    return path.startswith(("./", "../", "/", "~")) or os.path.exists(path)  # noqa: PTH110
 
 
 def _absolute(config: Config) -> Config:

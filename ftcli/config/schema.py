@@ -5,14 +5,14 @@ Each key also says whether it changes the result of a run, and what transformers
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple, cast
 
 from pydantic import BeforeValidator, create_model
 from pydantic import Field as Limits
 
-from ftcli.metrics.names import HUB_PREFIX, LOSS, Direction
+from ftcli.metrics.names import Direction
 from ftcli.tasks import TASKS
 from ftcli.tasks.base import Task
 from ftcli.tasks.options import Names, Section, setting
@@ -36,6 +36,8 @@ def _list_to_pair(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+# A split's name also names files; it is no path.
+_SPLIT = r"^\w+([.\-]\w+)*$"
 Beta = Annotated[float, Limits(ge=0, lt=1)]
 # Counts that a 32-bit integer holds: what is larger is a slip of the keyboard.
 MAX_COUNT = 2**31 - 1
@@ -79,11 +81,11 @@ class DataSection(Section):
         None,
         help="Ordered names; of two, the last is the positive class. null: the data's own order, else sorted",
     )
-    train_split: str = setting("train", help="Split to learn from", trainer=("dataset_train_split",))
+    train_split: str = setting("train", help="Split to learn from", pattern=_SPLIT, trainer=("dataset_train_split",))
     validation_split: str = setting(
-        "validation", help="Split to evaluate while training", trainer=("dataset_test_split",)
+        "validation", help="Split to evaluate while training", pattern=_SPLIT, trainer=("dataset_test_split",)
     )
-    test_split: str = setting("test", help="Split kept for the end", changes_result=False)
+    test_split: str = setting("test", help="Split kept for the end", pattern=_SPLIT, changes_result=False)
     max_length: int = setting(
         512,
         help="Tokens a feature, never above the model's limit; longer texts are truncated and counted",
@@ -246,46 +248,3 @@ def _section_of(annotation: Any) -> type[Section] | None:
         if isinstance(option, type) and issubclass(option, Section):
             return option
     return None
-
-
-def cross_check(config: Config) -> Iterator[tuple[str, str]]:
-    """Yield (key, problem) for values that are fine alone and wrong together."""
-    data, warmup = config.data, config.scheduler.warmup_steps
-    if data.path is None and data.files is None:
-        yield "data", "says neither path nor files; set one of them"
-    if data.path is not None and data.files is not None:
-        yield "data.files", "data.path is set too; keep one, and set the other to null"
-    if data.labels and len(set(data.labels)) < len(data.labels):
-        yield "data.labels", "names a label twice; give each name once"
-    if warmup >= 1 and warmup != int(warmup):
-        yield "scheduler.warmup_steps", f"{warmup} is neither a whole number of updates nor a share below 1"
-    if warmup and config.scheduler.name == "constant":
-        yield "scheduler.warmup_steps", "the schedule constant has no warm-up; choose constant_with_warmup"
-    yield from _check_metrics(config)
-
-
-def _check_metrics(config: Config) -> Iterator[tuple[str, str]]:
-    known, section = TASKS[config.task].metrics, config.evaluation
-    for name in section.metrics or ():
-        if name.startswith(HUB_PREFIX) and name not in section.directions:
-            hint = f"evaluation.directions={{'{name}': higher}} or lower"
-            yield "evaluation.metrics", f"{name} needs a stated direction: {hint}"
-        elif not name.startswith(HUB_PREFIX) and name not in known:
-            yield "evaluation.metrics", _unknown_metric(name, known)
-    best = section.best_metric
-    if best is None or best == LOSS:
-        return
-    if section.metrics is None and best not in known:
-        yield "evaluation.best_metric", _unknown_metric(best, known)
-    elif section.metrics is not None and best not in section.metrics:
-        choices = ", ".join((*section.metrics, LOSS))
-        text = f"{best} is not computed; choose one of {choices}, or add it to metrics"
-        yield "evaluation.best_metric", text
-
-
-def _unknown_metric(name: str, known: Sequence[str]) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, known, 1)
-    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}, and hub:NAME"
-    return f"unknown metric {name}; {hint}"

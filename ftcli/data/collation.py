@@ -64,6 +64,11 @@ class Collation:
         return length if self.limit is None else min(length, self.limit)
 
 
+def to_device(batch: Mapping[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
+    """Return a batch on the device that computes."""
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
 def model_inputs(batch: Mapping[str, torch.Tensor], fields: Mapping[str, Field]) -> dict[str, torch.Tensor]:
     """Return what the model sees of a batch: everything that is not a target."""
     return {name: tensor for name, tensor in batch.items() if name not in fields or not fields[name].is_target}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from ftcli.data.sources import SplitRows
+from ftcli.data.sources import SplitRows, cache_directory, cannot_cache
 from ftcli.errors import DataError
 from ftcli.tasks.base import Field, LabelSet, Task
 from ftcli.tasks.tokenization import Tokenization
@@ -99,17 +98,8 @@ def prepare(rows: SplitRows, task: Task, labels: LabelSet, tokenization: Tokeniz
                 _encode_into(aside, rows, answers, task, labels, tokenization, fields)
                 aside.rename(folder)
     except OSError as error:
-        raise DataError(
-            f"{folder}: the cache cannot be written: {error.strerror or error}. Free space, or set FTCLI_CACHE to "
-            "another directory"
-        ) from None
+        raise cannot_cache(error) from None
     return PreparedSplit(rows.split, rows, _open(folder, fields, len(rows)))
-
-
-def cache_directory() -> Path:
-    """Where features are kept: FTCLI_CACHE, else ftcli in the user's cache directory (XDG_CACHE_HOME)."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("FTCLI_CACHE") or Path(home) / "ftcli")
 
 
 def _encode_into(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ftcli.config.loading import looks_local
+from ftcli.config.checks import looks_local
 from ftcli.config.schema import DataSection
 from ftcli.data import files
 from ftcli.errors import DataError, ModelError, list_problems
@@ -72,6 +73,8 @@ def load_split(data: DataSection, split: str, task: Task) -> SplitRows:
             rows = _from_local(Path(data.path), split, data, task)
         else:
             rows = _from_hub(data, split, task)
+    except _NoSplitError as missing:
+        raise DataError(_explain_no_split(data, split, missing)) from None
     except OSError as error:
         raise DataError(f"{error.filename or data.path}: cannot be read: {error.strerror or error}") from None
     return _with_texts(rows, task, keep_empty=data.empty_text == "keep")
@@ -88,7 +91,7 @@ def _named_file(data: DataSection, split: str) -> Path:
     # One split may play two roles, for example be trained and validated on: any of its files will do.
     by_split = {name: path for name, path in named if path is not None}
     if split not in by_split:
-        raise _no_split(split, list(by_split), "data.files")
+        raise _NoSplitError("data.files", list(by_split))
     return _existing(Path(by_split[split]))
 
 
@@ -102,7 +105,7 @@ def _from_local(path: Path, split: str, data: DataSection, task: Task) -> SplitR
     found = sorted(file for file in path.iterdir() if file.suffix in files.SUFFIXES)
     matching = [file for file in found if file.stem == split]
     if not matching:
-        raise _no_split(split, sorted({file.stem for file in found}), str(path))
+        raise _NoSplitError(str(path), sorted({file.stem for file in found}))
     if len(matching) > 1:
         names = ", ".join(file.name for file in matching)
         raise DataError(f"{path}: split {split!r} could be any of {names}; name one in data.files")
@@ -131,10 +134,15 @@ def _from_file(path: Path, split: str, data: DataSection, task: Task) -> SplitRo
             generate,
             features=Features({name: Value("large_string") for name in names}),
             fingerprint=fingerprint,
+            cache_dir=str(cache_directory() / "rows"),
         )
     except DatasetGenerationError as error:
         cause = error.__cause__
+        if isinstance(cause, OSError):
+            raise cannot_cache(cause) from None
         raise cause if isinstance(cause, DataError) else error from None
+    except OSError as error:
+        raise cannot_cache(error) from None
     return SplitRows(split, str(path), dataset, fingerprint, declared, file=path, quoting=data.quoting)
 
 
@@ -173,7 +181,7 @@ def _from_hub(data: DataSection, split: str, task: Task) -> SplitRows:
         splits = load_dataset(data.path, data.name, revision=data.revision)
     except Exception as error:
         # Whatever the Hub client raises (a dozen classes of three libraries) means one thing to the user.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         raise ModelError(
             f"data set {data.path!r}: cannot be loaded from the Hub: {reason}. Check data.path, data.name "
             "and data.revision, or name a local folder or data.files"
@@ -185,7 +193,7 @@ def _from_datasets(splits: Any, source: str, split: str, task: Task) -> SplitRow
     from datasets import ClassLabel
 
     if split not in splits:
-        raise _no_split(split, list(splits), source)
+        raise _NoSplitError(source, list(splits))
     dataset = splits[split]
     names = _wanted_columns(source, dataset.column_names, task)
     if len(dataset) == 0:
@@ -235,12 +243,39 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _no_split(split: str, found: Sequence[str], source: str) -> DataError:
-    near = get_close_matches(split, found, 1)
+class _NoSplitError(Exception):
+    """A source has no split of that name."""
+
+    def __init__(self, source: str, found: Sequence[str]) -> None:
+        super().__init__(source)
+        self.source, self.found = source, found
+
+
+def _explain_no_split(data: DataSection, split: str, missing: _NoSplitError) -> str:
+    """Say which splits there are, and which key to set for the one that is missing."""
+    near = get_close_matches(split, missing.found, 1)
+    told = f"{missing.source}: no split {split!r}; found {', '.join(missing.found) or 'none'}."
     hint = f" Did you mean {near[0]!r}?" if near else ""
+    roles = {data.test_split: "test", data.validation_split: "validation", data.train_split: "train"}
+    role = roles.get(split)
+    if role is None:
+        return f"{told}{hint} Choose one of these"
+    way = f"Add it with data.files.{role}=FILE" if data.files is not None else f"Set data.{role}_split to one of these"
+    without = "; without a validation split set evaluation.every=never" if role == "validation" else ""
+    return f"{told}{hint} {way}{without}"
+
+
+def cache_directory() -> Path:
+    """Where rows and features are kept: FTCLI_CACHE, else ftcli in the user's cache directory (XDG_CACHE_HOME)."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("FTCLI_CACHE") or Path(home) / "ftcli")
+
+
+def cannot_cache(error: OSError) -> DataError:
+    """Explain that the cache cannot be written."""
     return DataError(
-        f"{source}: no split {split!r}; found {', '.join(found) or 'none'}.{hint} Set data.train_split or "
-        "data.validation_split to one of these; without a validation split set evaluation.every=never"
+        f"{error.filename or cache_directory()}: the cache cannot be written: {error.strerror or error}. Free space, "
+        "or set FTCLI_CACHE to another directory"
     )
 
 

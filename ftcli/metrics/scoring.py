@@ -34,6 +34,13 @@ def compute_scores(
     return {name: float(found[name]) for name in names}
 
 
+def check_hub_metrics(names: Sequence[str]) -> None:
+    """Load the metrics of the Hub once before anything depends on them. Raises ModelError or ConfigError."""
+    for name in names:
+        if name.startswith(HUB_PREFIX):
+            _hub_metric(name)
+
+
 def _own_metric(name: str, num_labels: int, scratch: str) -> Any:
     from ftcli.metrics import classification
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from ftcli.tasks.tokenization import Tokenization
 
-_INTEGER = re.compile(r"-?\d+")
+# Longer runs of digits are names: identifiers, not numbers.
+_INTEGER = re.compile(r"-?\d{1,18}")
 _FRACTION = re.compile(r"-?((\d+\.\d*|\.\d+)([eE][+-]?\d+)?|\d+[eE][+-]?\d+)")
 
 
@@ -106,7 +107,7 @@ class TextClassification(Task):
                 "them in data.labels"
             )
         if integers:
-            return tuple(sorted((text for text in texts if int(text) >= 0), key=int))
+            return tuple(sorted((text for text in texts if int(text) >= 0), key=lambda text: (int(text), text)))
         return tuple(sorted(texts))
 
     @staticmethod
@@ -138,7 +139,10 @@ class TextClassification(Task):
         if _is_missing(value):
             return f"no label; {expected}. Fill it in or remove the row"
         if str(value) == "-1":
-            return f"label -1 marks an unlabelled row; {expected}. Choose a labelled split"
+            return (
+                f"label -1 marks an unlabelled row; {expected}. Choose a labelled split; if -1 is a class, name every "
+                "class in data.labels"
+            )
         if name is None:
             found = f"label {value} is out of range; expected 0 to {len(labels) - 1} ({known})"
             return f"{found}. Correct it or name every label in data.labels"

@@ -11,9 +11,12 @@ from ftcli.config.loading import load_config
 from ftcli.config.schema import Config
 from ftcli.console import Console
 from ftcli.errors import ConfigError
-from ftcli.experiments import Experiment, prepare_experiment
+from ftcli.experiments import Experiment, named_split, prepare_experiment
 from ftcli.hardware import start
 from ftcli.launching import check_devices, check_launch
+
+# The keys that an evaluation reads from the config; data.labels is the run's for good.
+_EVALUATED_KEYS = ("data.", "evaluation.", "training.device", "training.precision")
 
 
 def evaluate(
@@ -36,17 +39,21 @@ def evaluate(
     accelerator = start(experiment.execution, experiment.processes)
     built = experiment.build_model()
     model = accelerator.prepare_model(built.model, evaluation_mode=True)
-    evaluation = experiment.evaluator(accelerator.device)(model, experiment.splits[name])
+    evaluator, prepared = experiment.evaluator(accelerator.device), experiment.splits[name]
+    num_batches = evaluator.num_batches(prepared.features)
+    with console.progress(f"evaluating {name}", num_batches, every=max(1, num_batches // 10)) as progress:
+        evaluation = evaluator(model, prepared, on_batch=progress.advance)
     record = {
         "checkpoint": str(saved.path),
         "step": saved.record.get("step"),
         "split": name,
-        "source": experiment.splits[name].rows.source,
+        "source": prepared.rows.source,
         "num_examples": evaluation.num_rows,
         "num_processes": experiment.processes.world_size,
         "scores": evaluation.scores,
     }
-    console.result(record, _table(record))
+    console.result(record, _text(record))
+    accelerator.end_training()
     return record
 
 
@@ -76,13 +83,7 @@ def _prepare(
     check_launch(num_processes)
     saved = find_saved_model(Path(checkpoint))
     config = _config_of(saved, overrides)
-    roles = {
-        None: config.data.validation_split,
-        "train": config.data.train_split,
-        "validation": config.data.validation_split,
-        "test": config.data.test_split,
-    }
-    name = roles.get(split) or str(split)
+    name = named_split(config.data, split, default=config.data.validation_split)
     return saved, prepare_experiment(config, [name], trained=True, allow_remote_code=allow_remote_code), name
 
 
@@ -90,20 +91,26 @@ def _config_of(saved: SavedModel, overrides: Iterable[str]) -> Config:
     """Return the run's config with the saved model in the place of the pretrained one."""
     overrides = list(overrides)
     for override in overrides:
-        if override.startswith("model."):
+        key = override.partition("=")[0]
+        if key.startswith("model"):
             raise ConfigError(f"{override}: the model is the checkpoint, {saved.path}; give another CHECKPOINT")
+        if not key.startswith(_EVALUATED_KEYS) or key == "data.labels":
+            raise ConfigError(
+                f"{override}: changes nothing in an evaluation, whose labels and weights are the run's; it takes "
+                f"{', '.join(_EVALUATED_KEYS)}"
+            )
     config = load_config(saved.config, overrides)
     model = config.model.model_copy(update={"name_or_path": str(saved.path.absolute()), "revision": None})
     return config.model_copy(update={"model": model})
 
 
-def _table(record: dict[str, Any]) -> Any:
+def _text(record: dict[str, Any]) -> Any:
+    from rich.console import Group
     from rich.table import Table
 
-    step = "" if record["step"] is None else f" (step {record['step']})"
-    table = Table(title=f"{record['checkpoint']}{step}", title_justify="left")
+    table = Table()
     table.add_column(f"{record['split']}, n = {record['num_examples']}")
     table.add_column("score", justify="right")
     for name, score in record["scores"].items():
         table.add_row(name, f"{score:.4f}")
-    return table
+    return Group(record["checkpoint"], table)

@@ -9,7 +9,7 @@ from typing import Any
 from ftcli.config.loading import load_config
 from ftcli.config.schema import Config
 from ftcli.console import Console
-from ftcli.experiments import prepare_experiment
+from ftcli.experiments import named_split, prepare_experiment
 from ftcli.hardware import start
 from ftcli.inspection import first_batch, inspect, render
 from ftcli.launching import check_launch
@@ -31,7 +31,7 @@ def inspect_batch(
     console.calm_libraries()
     check_launch(None)
     config = load_config(config, overrides)
-    name = split or config.data.train_split
+    name = named_split(config.data, split, default=config.data.train_split)
     experiment = prepare_experiment(config, [name])
     prepared = experiment.splits[name]
     first_batch(experiment, prepared, index)
@@ -40,4 +40,5 @@ def inspect_batch(
     accelerator.prepare_model(built.model, evaluation_mode=True)
     record = inspect(experiment, prepared, built, accelerator.device, index)
     console.result(record, render(record))
+    accelerator.end_training()
     return record

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from ftcli.checkpoints import Saver
 from ftcli.config.loading import config_text, load_config
 from ftcli.config.schema import Config
 from ftcli.console import Console
-from ftcli.data.preparation import SplitStatistics, label_counts
-from ftcli.errors import FtcliError
+from ftcli.errors import FtcliError, RunError, TrainingStoppedError
 from ftcli.experiments import Experiment, prepare_experiment
 from ftcli.hardware import start
 from ftcli.launching import check_devices, check_launch
-from ftcli.metrics.scoring import compute_scores
+from ftcli.metrics.scoring import check_hub_metrics, compute_scores
 from ftcli.modeling import BuiltModel
 from ftcli.runs import RunDirectory, RunWriter, check_free
-from ftcli.training import EvaluationRecord, Judge, Learner, StepRecord, build_learner, fit
-from ftcli.workflows.provenance import describe_environment
+from ftcli.training import EvaluationRecord, Judge, Learner, StepRecord, fit
+from ftcli.workflows.description import describe_data, describe_environment, header
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -47,15 +48,19 @@ def train(
     Raises an FtcliError for whatever the user can mend.
     """
     console = console or Console()
-    experiment = prepare_training(config, overrides, console, num_processes, allow_remote_code)
-    check_free(Path(experiment.config.output_dir), overwrite=overwrite)
+    check_launch(num_processes)
+    config = load_config(config, overrides)
+    check_free(Path(config.output_dir), overwrite=overwrite)
+    experiment = prepare_training(config, console, allow_remote_code=allow_remote_code)
     started = time.perf_counter()
     learner, built = _build(experiment)
     run = _Run(experiment, learner, console)
     with run.recorded(overwrite=overwrite):
-        console.fields("ftcli train", _header(experiment, built))
+        console.fields("ftcli train", header(experiment, built))
         run.fit()
-        return run.finish(time.perf_counter() - started)
+        record = run.finish(time.perf_counter() - started)
+    learner.accelerator.end_training()
+    return record
 
 
 def check_train(
@@ -63,7 +68,7 @@ def check_train(
 ) -> None:
     """Check run directory and data, and fill the cache, before several workers are started."""
     check_free(Path(config.output_dir), overwrite=overwrite)
-    experiment = prepare_training(config, (), console, None, allow_remote_code)
+    experiment = prepare_training(config, console, allow_remote_code=allow_remote_code)
     check_devices(num_processes, experiment.execution.device)
 
 
@@ -77,13 +82,15 @@ def dry_run(
 ) -> dict[str, Any]:
     """Do everything that training does once, and write nothing: one forward and backward, one evaluation batch."""
     console = console or Console()
-    experiment = prepare_training(config, overrides, console, num_processes, allow_remote_code)
+    check_launch(num_processes)
+    config = load_config(config, overrides)
     try:
-        check_free(Path(experiment.config.output_dir), overwrite=False)
+        check_free(Path(config.output_dir), overwrite=False)
     except FtcliError as error:
         console.warn(str(error))
+    experiment = prepare_training(config, console, allow_remote_code=allow_remote_code)
     learner, built = _build(experiment)
-    console.fields("ftcli train --dry-run", _header(experiment, built))
+    console.fields("ftcli train --dry-run", header(experiment, built))
     features = experiment.splits[experiment.config.data.train_split].features
     plan = experiment.plan
     micro_batch = learner.cut(next(iter(plan)).features)[experiment.processes.rank][0]
@@ -94,45 +101,39 @@ def dry_run(
         indices = range(min(len(judge.split.features), experiment.config.evaluation.batch_size))
         _, sums = judge.evaluator.run_batch(learner.model, judge.split.features, indices)
         record["evaluation_loss"] = float(sums[0, 0] / sums[0, 1])
-    told = ", ".join(f"{name.replace('_', ' ')} {value:.6g}" for name, value in record.items())
-    console.result(record, f"dry run: {told}; nothing was written")
+    if not all(math.isfinite(value) for value in record.values()):
+        raise TrainingStoppedError(f"dry run: {_told(record)}; a loss is not finite, so training would stop")
+    console.result(record, f"dry run: {_told(record)}; no run was written")
+    learner.accelerator.end_training()
     return record
 
 
-def prepare_training(
-    config: str | Path | Config,
-    overrides: Iterable[str],
-    console: Console,
-    num_processes: int | None,
-    allow_remote_code: bool,
-) -> Experiment:
-    """Check the launch and the config, and prepare the splits that training needs."""
+def _told(record: dict[str, Any]) -> str:
+    updates, *losses = record.items()
+    names = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in losses)
+    return f"one of {updates[1]:,} updates tried, {names}"
+
+
+def prepare_training(config: Config, console: Console, *, allow_remote_code: bool) -> Experiment:
+    """Prepare the splits that training needs, and see that every metric can be computed."""
     console.calm_libraries()
-    check_launch(num_processes)
-    config = load_config(config, overrides)
     names = [config.data.train_split]
     if config.evaluation.every != "never":
         names.append(config.data.validation_split)
-    return prepare_experiment(config, names, allow_remote_code=allow_remote_code)
+    experiment = prepare_experiment(config, names, allow_remote_code=allow_remote_code)
+    if experiment.processes.is_main:
+        check_hub_metrics(experiment.metrics)
+    return experiment
 
 
 def _build(experiment: Experiment) -> tuple[Learner, BuiltModel]:
     """Join the process group, load the weights, and build what changes them."""
     accelerator = start(experiment.execution, experiment.processes)
     built = experiment.build_model()
-    learner = build_learner(
-        built.model,
-        experiment.config,
-        accelerator,
-        num_updates=experiment.plan.num_updates,
-        fused=experiment.execution.fused_optimizer,
-        processes=experiment.processes,
-        task=experiment.task,
-        collation=experiment.collation,
-        micro_batch_size=experiment.micro_batch_size,
-    )
-    # Dropout differs between processes, as its examples do.
-    torch.manual_seed(experiment.config.seed + experiment.processes.rank)
+    learner = experiment.learner(built.model, accelerator)
+    # Dropout differs between processes, as their examples do, and no two seeds share a stream.
+    stream = np.random.SeedSequence([experiment.config.seed, experiment.processes.rank])
+    torch.manual_seed(int(stream.generate_state(1)[0]))
     return learner, built
 
 
@@ -148,28 +149,37 @@ class _Run:
         self.writer: RunWriter | None = None
         self.best: EvaluationRecord | None = None
         self.baseline: dict[str, float] = {}
+        self.saver: Saver | None = None
         self.steps = 0
 
     @contextmanager
     def recorded(self, *, overwrite: bool) -> Iterator[None]:
         """Open the run directory, and record there how the run ended."""
-        self.processes.on_main(lambda: self._open(overwrite), self.device)
         try:
+            self.processes.on_main(lambda: self._open(overwrite), self.device)
             yield
-        except BaseException as error:
-            interrupted = isinstance(error, KeyboardInterrupt)
-            if self.writer is not None:
-                reason = str(error) if isinstance(error, FtcliError) else repr(error)
-                self.writer.set_status("interrupted" if interrupted else "failed", step=self.steps, reason=reason)
+        except KeyboardInterrupt:
+            self._close("interrupted", "interrupted by the user")
             raise
+        except BaseException as error:
+            self._close("failed", str(error) if isinstance(error, FtcliError) else repr(error))
+            raise
+
+    def _close(self, status: str, reason: str) -> None:
+        """Record how the run ended, if it can be recorded: the error that ended it matters more."""
+        if self.writer is not None:
+            with suppress(RunError):
+                self.writer.set_status(status, step=self.steps, reason=reason)
 
     def _open(self, overwrite: bool) -> None:
         config = self.experiment.config
         self.writer = RunWriter.create(config.output_dir, overwrite=overwrite)
-        self.writer.write_config(config_text(config))
+        self.writer.write_config(config_text(self.experiment.resolved_config))
         self.writer.write("environment.json", describe_environment(self.experiment.execution, self.processes))
-        self.writer.write("data.json", _describe_data(self.experiment))
-        self.saver = Saver(self.directory, self.experiment.tokenization.tokenizer, config_text(config))
+        self.writer.write("data.json", describe_data(self.experiment))
+        self.saver = Saver(
+            self.directory, self.experiment.tokenization.tokenizer, config_text(self.experiment.resolved_config)
+        )
 
     def fit(self) -> None:
         """Run the loop to its end, telling and writing what it yields."""
@@ -186,7 +196,12 @@ class _Run:
 
     def finish(self, seconds: float) -> dict[str, Any]:
         """Publish the model, close the run, and show the outcome."""
-        self.processes.on_main(lambda: str(self.saver.publish()), self.device)
+
+        def publish() -> None:
+            assert self.saver is not None
+            self.saver.publish()
+
+        self.processes.on_main(publish, self.device)
         record = {
             "run": str(self.directory.path),
             "model": str(self.directory.model),
@@ -194,11 +209,14 @@ class _Run:
             "num_processes": self.processes.world_size,
             "seconds": round(seconds, 2),
             "best": None if self.best is None else _evaluation_row(self.best),
+            "majority_class": self.baseline,
         }
         if self.writer is not None:
             self.writer.set_status("finished", step=self.steps, seconds=record["seconds"])
-        self.console.result({**record, "majority_class": self.baseline}, self._closing_table())
-        self.console.info(f"model: {self.directory.model}", f"evaluate it: ftcli eval {self.directory.path}")
+        self.console.result(record, self._closing_text())
+        self.console.info(f"model: {self.directory.model}")
+        if self.judge.split is not None:
+            self.console.info(f"evaluate it: ftcli eval {self.directory.path}")
         return record
 
     def _on_step(self, record: StepRecord) -> None:
@@ -236,15 +254,19 @@ class _Run:
 
     def _save(self, evaluation: EvaluationRecord | None, step: int, as_best: bool) -> None:
         row = {"step": step} if evaluation is None else _evaluation_row(evaluation)
-        self.processes.on_main(lambda: self.saver.save(self.learner.model, row, as_best=as_best), self.device)
 
-    def _closing_table(self) -> Table:
+        def write() -> None:
+            assert self.saver is not None
+            self.saver.save(self.learner.model, row, as_best=as_best)
+
+        self.processes.on_main(write, self.device)
+
+    def _closing_text(self) -> Table | str:
+        if self.best is None:
+            return f"{self.directory.path.name}: {self.steps} updates, not evaluated"
         from rich.table import Table
 
         table = Table(title=f"{self.directory.path.name}: {self.steps} updates", title_justify="left")
-        if self.best is None:
-            table.add_column("not evaluated")
-            return table
         evaluation = self.best.evaluation
         best = f"best (step {self.best.step})"
         for title in (f"{evaluation.split}, n = {evaluation.num_rows}", best, "majority class"):
@@ -270,44 +292,7 @@ def _evaluation_row(record: EvaluationRecord) -> dict[str, Any]:
 def _progress_values(record: StepRecord) -> dict[str, str]:
     return {
         "loss": f"{record.loss:.4f}",
-        "lr": f"{record.learning_rate:.2e}",
-        "examples/s": f"{record.examples_per_second:.1f}",
-        "padding": f"{record.padding_efficiency:.2f}",
+        "lr": f"{record.learning_rate:.1e}",
+        "ex/s": f"{record.examples_per_second:.1f}",
+        "pad": f"{record.padding_efficiency:.2f}",
     }
-
-
-def _describe_data(experiment: Experiment) -> dict[str, Any]:
-    return {
-        name: {
-            "source": split.rows.source,
-            "fingerprint": split.rows.fingerprint,
-            "labels": label_counts(split.features, experiment.labels),
-            **asdict(SplitStatistics.of(split.features)),
-        }
-        for name, split in experiment.splits.items()
-    }
-
-
-def _header(experiment: Experiment, built: BuiltModel) -> list[tuple[str, str]]:
-    """Say what is about to run, and how."""
-    config, labels, plan = experiment.config, experiment.labels, experiment.plan
-    num_parameters = sum(parameter.numel() for parameter in built.model.parameters())
-    names = ", ".join(labels.names[:8]) + (f", … ({len(labels)})" if len(labels) > 8 else "")
-    positive = f"; positive: {labels.positive}" if labels.positive else ""
-    splits = [
-        f"{name} {split.features.num_rows:,} ({split.features.truncated.mean():.1%} truncated)"
-        for name, split in experiment.splits.items()
-    ]
-    limit = experiment.tokenization.max_length
-    shortened = f" (the model's limit; asked for {config.data.max_length})" if limit < config.data.max_length else ""
-    new = f"; new: {', '.join(built.new_parameters)}" if built.new_parameters else ""
-    return [
-        ("model", f"{config.model.name_or_path}, {num_parameters:,} parameters{new}"),
-        ("data", f"{config.data.path or 'files'}: {', '.join(splits)}"),
-        ("labels", f"{names}{positive}"),
-        ("max length", f"{limit} tokens{shortened}"),
-        ("batch", experiment.describe_cut()),
-        ("updates", f"{plan.num_updates:,} ({plan.updates_an_epoch:,} an epoch)"),
-        ("execution", experiment.execution.summary()),
-        ("run", config.output_dir),
-    ]

@@ -279,6 +279,74 @@ def test_a_diverging_run_is_recorded_as_failed_and_keeps_its_reason(config: Path
     assert not (tmp_path / "run" / "model").exists()
 
 
+def test_a_model_that_came_out_as_nan_is_never_scored(config: Path, tmp_path: Path) -> None:
+    # The only update destroys the weights: no later update can notice, so the evaluation must.
+    with pytest.raises(TrainingStoppedError, match="evaluation on 'validation': loss nan"):
+        train(config, ["optimizer.learning_rate=1e38", "training.max_steps=1"], console=QUIET)
+
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["status"] == "failed"
+    assert not (tmp_path / "run" / "model").exists()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_saved_model_gets_its_score_in_any_precision(config: Path, precision: str) -> None:
+    run = Path(train(config, [f"training.precision={precision}"], console=QUIET)["run"])
+
+    best = json.loads((run / "best.json").read_text())
+    assert evaluate(run, console=QUIET)["scores"] == best["scores"]
+
+
+def test_weights_stay_float32_in_bf16(config: Path) -> None:
+    from safetensors import safe_open
+
+    run = Path(train(config, ["training.precision=bf16", "training.max_steps=1"], console=QUIET)["run"])
+
+    with safe_open(run / "model" / "model.safetensors", "numpy") as weights:
+        assert {str(weights.get_tensor(name).dtype) for name in weights.keys()} == {"float32"}  # noqa: SIM118
+
+
+def test_a_truncated_checkpoint_is_one_error(run: Path) -> None:
+    weights = run / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        evaluate(run / "model", console=QUIET)
+
+
+def test_a_hub_metric_that_cannot_be_had_stops_the_run_before_it_starts(config: Path, tmp_path: Path) -> None:
+    overrides = ["evaluation.metrics=[hub:nowhere]", "evaluation.directions={hub:nowhere: higher}"]
+
+    with pytest.raises(ModelError, match="hub:nowhere"):
+        train(config, overrides, allow_remote_code=True, console=QUIET)
+
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_kept_config_says_what_was_decided(run: Path) -> None:
+    kept = load_config(run / "config.yaml")
+
+    assert kept.evaluation.metrics == ("accuracy", "f1")
+    assert kept.evaluation.best_metric == "f1"
+
+
+@pytest.mark.parametrize("override", ["seed=1", "training.epochs=9", "data.labels=[a, b]", "optimizer.learning_rate=1"])
+def test_an_override_that_an_evaluation_would_ignore_is_refused(run: Path, override: str) -> None:
+    with pytest.raises(ConfigError, match="changes nothing in an evaluation"):
+        evaluate(run, [override], console=QUIET)
+
+
+@pytest.mark.parametrize("name", ["validation", "train"])
+def test_a_split_is_named_by_itself_or_by_its_role(run: Path, name: str) -> None:
+    assert evaluate(run, split=name, console=QUIET)["num_examples"] == {"validation": 17, "train": 43}[name]
+
+
+def test_a_role_finds_a_split_of_another_name(config: Path, pair_data: Path) -> None:
+    (pair_data / "validation.csv").rename(pair_data / "dev.csv")
+    run = train(config, ["data.validation_split=dev", "training.max_steps=1"], console=QUIET)["run"]
+
+    assert evaluate(run, split="validation", console=QUIET)["split"] == "dev"
+
+
 def test_f1_for_three_labels_is_an_error_that_names_what_fits(config: Path, pair_data: Path) -> None:
     three = [(a, b, number % 3) for number, (a, b, _) in enumerate(pair_rows(20))]
     write_table(pair_data / "train.csv", PAIR_HEADER, three)

@@ -1,0 +1,95 @@
+"""What a run says of itself: its header, its data, and its environment (no variables: nothing secret)."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from ftcli import __version__
+from ftcli.data.preparation import SplitStatistics, label_counts
+from ftcli.experiments import Experiment
+from ftcli.hardware import Execution
+from ftcli.modeling import BuiltModel
+from ftcli.processes import Processes
+
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "accelerate",
+    "datasets",
+    "evaluate",
+    "tokenizers",
+    "numpy",
+    "scikit-learn",
+)
+
+
+def describe_environment(execution: Execution, processes: Processes) -> dict[str, Any]:
+    """Return the record that goes into environment.json."""
+    return {
+        "ftcli": __version__,
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in _PACKAGES},
+        "platform": platform.platform(),
+        "execution": asdict(execution),
+        "num_processes": processes.world_size,
+        "git_commit": _git_commit(),
+        "command": sys.argv,
+    }
+
+
+def describe_data(experiment: Experiment) -> dict[str, Any]:
+    """Return the record that goes into data.json."""
+    return {
+        name: {
+            "source": split.rows.source,
+            "fingerprint": split.rows.fingerprint,
+            "labels": label_counts(split.features, experiment.labels),
+            **asdict(SplitStatistics.of(split.features)),
+        }
+        for name, split in experiment.splits.items()
+    }
+
+
+def header(experiment: Experiment, built: BuiltModel) -> list[tuple[str, str]]:
+    """Say what is about to run, and how."""
+    config, labels, plan = experiment.config, experiment.labels, experiment.plan
+    num_parameters = sum(parameter.numel() for parameter in built.model.parameters())
+    names = ", ".join(labels.names[:8]) + (f", … ({len(labels)})" if len(labels) > 8 else "")
+    positive = f"; positive: {labels.positive}" if labels.positive else ""
+    splits = [
+        f"{name} {split.features.num_rows:,} ({split.features.truncated.mean():.1%} truncated)"
+        for name, split in experiment.splits.items()
+    ]
+    limit = experiment.tokenization.max_length
+    shortened = f" (the model's limit; asked for {config.data.max_length})" if limit < config.data.max_length else ""
+    new = f"; new: {', '.join(built.new_parameters)}" if built.new_parameters else ""
+    return [
+        ("model", f"{config.model.name_or_path}, {num_parameters:,} parameters{new}"),
+        ("data", f"{config.data.path or 'files'}: {', '.join(splits)}"),
+        ("labels", f"{names}{positive}"),
+        ("max length", f"{limit} tokens{shortened}"),
+        ("batch", experiment.describe_cut()),
+        ("updates", f"{plan.num_updates:,} ({plan.updates_an_epoch:,} an epoch)"),
+        ("execution", experiment.execution.summary()),
+        ("run", config.output_dir),
+    ]
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the working directory, where there is one."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"],  # noqa: S607 - the user's own git
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=5,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None
