@@ -74,7 +74,8 @@ class Console:
             return
         if not _stderr().is_terminal:
             width = max(len(name) for name, _ in rows)
-            self.info(*(f"  {name:<{width}}  {value}" for name, value in rows))
+            indent = "\n" + " " * (width + 4)
+            self.info(*(f"  {name:<{width}}  {value.replace(chr(10), indent)}" for name, value in rows))
             return
         from rich.table import Table
 

@@ -93,14 +93,14 @@ class Processes:
         return result
 
     def _broadcast(self, message: str, device: device | str) -> dict[str, Any]:
+        """Give the main process's JSON text to all, and return it parsed."""
         import torch
         from torch import distributed
 
-        data = torch.frombuffer(bytearray(message.encode()), dtype=torch.uint8).to(device)
-        size = torch.tensor([len(data)], device=device)
+        text = message.encode()
+        size = torch.tensor([len(text)], device=device)
         distributed.broadcast(size, src=0)
-        if not self.is_main:
-            data = torch.empty(int(size), dtype=torch.uint8, device=device)
+        data = torch.tensor(list(text) or [0] * int(size), dtype=torch.uint8, device=device)
         distributed.broadcast(data, src=0)
         received: dict[str, Any] = json.loads(bytes(data.tolist()))
         return received

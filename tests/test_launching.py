@@ -142,7 +142,7 @@ def test_an_error_that_can_be_found_first_starts_no_workers(config: Path, overri
     done = run_ftcli("train", config, override, "--num-processes", 2)
 
     assert done.returncode == code
-    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("error: ") == 1
     assert done.stdout == ""
 
 
@@ -183,7 +183,8 @@ def test_ctrl_c_ends_with_130_and_no_traceback(config: Path, tmp_path: Path, num
                 process.send_signal(signal.SIGINT)
 
     assert process.returncode == 130
-    assert "Traceback" not in "".join(told)
+    assert told[-1] == ("error: interrupted\n" if num_processes == 1 else told[-1])
+    assert not [line for line in told if "Traceback" in line or "signal" in line]
     assert json.loads((tmp_path / "run" / "status.json").read_text())["status"] == "interrupted"
 
 

@@ -73,6 +73,11 @@ def exit_codes(console: Console) -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
+def tell_start(console: Console) -> None:
+    """Break the silence of the seconds that the imports take."""
+    console.info("loading libraries, data and model …")
+
+
 def with_workers(
     num_processes: int | None, console: Console, check: Callable[[int], None], run: Callable[[], object]
 ) -> None:
@@ -80,6 +85,8 @@ def with_workers(
     with exit_codes(console):
         from ftcli.launching import is_worker, launch
 
+        if not is_worker():
+            tell_start(console)
         if num_processes is None or num_processes == 1 or is_worker():
             run()
             return

@@ -16,11 +16,11 @@ from ftcli.cli.app import (
     Verbose,
     app,
     exit_codes,
+    tell_start,
     with_workers,
 )
 from ftcli.console import Console
 
-STARTING = "loading libraries, data and model …"
 ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file.", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
@@ -52,7 +52,6 @@ def train_command(
         loaded = load_config(config, overrides or ())
         if not dry_run:
             check_free(Path(loaded.output_dir), overwrite=overwrite)
-        console.info(STARTING)
 
     def check(count: int) -> None:
         from ftcli.workflows.train import check_train
@@ -103,7 +102,6 @@ def eval_command(
         from ftcli.checkpoints import find_saved_model
 
         find_saved_model(Path(checkpoint))
-        console.info(STARTING)
 
     def check(count: int) -> None:
         from ftcli.workflows.evaluate import check_evaluate
@@ -151,7 +149,7 @@ def inspect_batch_command(
         from ftcli.config.loading import load_config
 
         loaded = load_config(config, overrides or ())
-        console.info(STARTING)
+        tell_start(console)
         from ftcli.workflows.inspect_batch import inspect_batch
 
         inspect_batch(loaded, split=split, index=index, console=console)

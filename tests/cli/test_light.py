@@ -45,7 +45,7 @@ def probe(statement: str, *arguments: str) -> tuple[int, list[str], str]:
 
 
 def command(*arguments: str) -> tuple[int, list[str], str]:
-    return probe("from ftcli.cli import main; main()", *arguments)
+    return probe("from ftcli.__main__ import main; main()", *arguments)
 
 
 def test_the_probe_sees_a_heavy_import() -> None:
@@ -183,6 +183,7 @@ def test_a_run_is_overwritten_only_when_asked(
 @pytest.mark.parametrize("verb", ["eval", "evaluate"])
 def test_evaluate_is_another_name_of_eval(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluate = record(monkeypatch, "evaluate", "evaluate")
+    monkeypatch.setattr("ftcli.checkpoints.find_saved_model", lambda path: path)
     CliRunner().invoke(app, [verb, "runs/x", "--split", "test", "a=b"], catch_exceptions=False)
     given = evaluate.arguments
     assert (given["checkpoint"], given["overrides"], given["split"]) == ("runs/x", ["a=b"], "test")
@@ -210,7 +211,7 @@ def test_an_error_is_told_on_stderr_and_has_its_exit_code(
     error: BaseException, code: int, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record(monkeypatch, "train", "train", error)
-    done = CliRunner().invoke(app, ["train", "c.yaml"])
+    done = CliRunner().invoke(app, ["train", "c.yaml", "-q"])
     assert (done.exit_code, done.stderr, done.stdout) == (code, told, "")
 
 

@@ -617,4 +617,4 @@ def test_any_override_loads_or_is_refused_with_a_config_error(scratch: Path, key
 @pytest.mark.parametrize("split", ["../../evil", "a/b", "..", ""])
 def test_a_split_name_is_no_path(split: str) -> None:
     with pytest.raises(ConfigError, match=r"data\.validation_split"):
-        load_config("mine.yaml", [f"data.validation_split='{split}'"])
+        load_config(write(BASE), [f"data.validation_split='{split}'"])
