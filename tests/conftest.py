@@ -10,10 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 # Read when the libraries are imported, so set before any of them is.
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+
+# The same examples in every run, and no clock: what fails here fails everywhere.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("repeatable")
 
 WORDS = (
     "the a cat dog bird fish runs sleeps eats sings sees red green blue small large and or not "

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from ftcli.config.checks import looks_local
 from ftcli.config.loading import config_text, load_config, looks_local
 from ftcli.config.schema import Config
 from ftcli.config.yaml import dump, parse
@@ -562,7 +563,9 @@ TEXTS = WORDS.filter(bool)
 SHARES = st.floats(0, 1, exclude_max=True)
 VALID = st.fixed_dictionaries(
     {
-        "model": st.fixed_dictionaries({"name_or_path": TEXTS, "revision": st.none() | TEXTS}),
+        "model": st.fixed_dictionaries({"name_or_path": TEXTS, "revision": st.none() | TEXTS}).filter(
+            lambda model: model["revision"] is None or not looks_local(model["name_or_path"])
+        ),
         "data": st.fixed_dictionaries(
             {
                 "path": TEXTS | NAMES,
