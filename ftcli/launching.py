@@ -13,11 +13,15 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from ftcli.console import Console
 from ftcli.errors import EXIT_INTERRUPTED, FtcliError, LaunchError
 from ftcli.processes import Processes
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 # Set in the workers that our own launcher starts: it prints their error, they keep quiet.
 _OURS = "FTCLI_LAUNCHER_PID"
@@ -116,20 +120,29 @@ def launch(arguments: Sequence[str], num_processes: int, console: Console) -> in
     return 0
 
 
-def _report_failed(failed: object, console: Console) -> int:
-    """Print what the main process reported, else what came first; return that process's exit code."""
-    failures = failed.failures  # type: ignore[attr-defined]
-    reported = {rank: failure for rank, failure in failures.items() if failure.exitcode > 0}
-    rank = min(reported) if reported else min(failures)
+def _report_failed(failed: ChildFailedError, console: Console) -> int:
+    """Print the error that ended the run, once, and return the exit code of its process.
+
+    An error that is explained comes before a bug, and what came first before what it caused: when one process
+    dies, the others fail too, for want of a partner.
+    """
+    failures: dict[int, Any] = failed.failures
+    spoke = {rank: failure for rank, failure in failures.items() if failure.exitcode > 0}
+    rank = min(spoke or failures, key=lambda rank: (failures[rank].exitcode == 1, _moment(failures[rank]), rank))
     failure = failures[rank]
-    if failure.exitcode == EXIT_INTERRUPTED:
-        return EXIT_INTERRUPTED
-    message = failure.message if isinstance(failure.message, str) else failure.message["message"]
-    if failure.exitcode < 0:
-        message = f"process {rank} was ended by {failure.signal_name()}"
-    console.error(message)
     code = int(failure.exitcode)
+    if code == EXIT_INTERRUPTED:
+        return code
+    message = failure.message if isinstance(failure.message, str) else failure.message["message"]
+    console.error(message if code > 0 else f"process {rank} was ended by {failure.signal_name()}")
     return code if code > 0 else 128 - code
+
+
+def _moment(failure: Any) -> int:
+    """Return when a process reported, in nanoseconds where it says so itself."""
+    if isinstance(failure.message, dict):
+        return int(failure.message["extraInfo"].get("nanoseconds", 0))
+    return int(failure.timestamp) * 10**9
 
 
 def report(error: BaseException, console: Console) -> None:
@@ -139,7 +152,8 @@ def report(error: BaseException, console: Console) -> None:
     processes = Processes.from_environment()
     error_file = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if _OURS in os.environ and error_file:
-        record = {"message": {"message": message, "extraInfo": {"timestamp": str(int(time.time()))}}}
+        extra = {"timestamp": str(int(time.time())), "nanoseconds": time.time_ns()}
+        record = {"message": {"message": message, "extraInfo": extra}}
         Path(error_file).write_text(json.dumps(record), encoding="utf-8")
         return
     if not processes.is_main and not bug:

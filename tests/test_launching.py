@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from conftest import ConfigWriter, run_ftcli
 from ftcli import train
 from ftcli.console import Console
 from ftcli.errors import LaunchError
-from ftcli.launching import check_launch
+from ftcli.launching import _report_failed, check_launch
 
 ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch"]
 # 43 rows in batches of 8 are 6 updates an epoch, so these are 54.
@@ -224,3 +225,27 @@ def test_what_runs_must_be_what_was_asked_for(environment: dict[str, str], asked
 )
 def test_what_fits_is_let_through(environment: dict[str, str], asked: int | None) -> None:
     check_launch(asked, environment)
+
+
+def failure(code: int, message: str, moment: int) -> SimpleNamespace:
+    """What torch's launcher keeps of a worker that failed."""
+    told = {"message": message, "extraInfo": {"timestamp": "1", "nanoseconds": moment}}
+    return SimpleNamespace(exitcode=code, message=told, timestamp=1, signal_name=lambda: "SIGTERM")
+
+
+@pytest.mark.parametrize(
+    ("failures", "code", "told"),
+    [
+        ({0: failure(3, "a.csv: wrong", 2), 1: failure(3, "a.csv: wrong", 1)}, 3, "a.csv: wrong"),
+        ({0: failure(1, "connection lost", 2), 1: failure(1, "the cause", 1)}, 1, "the cause"),
+        ({0: failure(1, "connection lost", 1), 1: failure(6, "step 2: nan", 2)}, 6, "step 2: nan"),
+        ({0: failure(-15, "", 0), 1: failure(4, "disk full", 5)}, 4, "disk full"),
+        ({1: failure(-9, "", 0)}, 137, "process 1 was ended by SIGTERM"),
+    ],
+    ids=["both say the same", "the cause comes first", "explained before a bug", "ended by the launcher", "killed"],
+)
+def test_the_launcher_tells_the_error_that_ended_the_run(
+    failures: dict[int, Any], code: int, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _report_failed(SimpleNamespace(failures=failures), Console()) == code
+    assert capsys.readouterr().err == f"error: {told}\n"
