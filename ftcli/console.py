@@ -157,7 +157,7 @@ class _Lines:
         self.done += 1
         if self.done % self.every == 0 or self.done == self.total:
             told = "  ".join(f"{name} {value}" for name, value in values.items())
-            self.console.info(f"{self.description} {self.done}/{self.total}  {told}")
+            self.console.info(f"{self.description} {self.done}/{self.total}  {told}".rstrip())
 
 
 class _Bar:
