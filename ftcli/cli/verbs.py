@@ -47,8 +47,10 @@ def train_command(
     with exit_codes(console):
         # Before anything heavy is imported: what is wrong with config or run directory is told at once.
         from ftcli.config.loading import load_config
+        from ftcli.launching import check_launch
         from ftcli.runs import check_free
 
+        check_launch(num_processes)
         loaded = load_config(config, overrides or ())
         if not dry_run:
             check_free(Path(loaded.output_dir), overwrite=overwrite)
