@@ -135,6 +135,24 @@ def test_an_error_in_the_workers_is_told_once_and_keeps_its_exit_code(config: Pa
     assert "Traceback" not in done.stderr
 
 
+def test_when_one_process_dies_alone_all_end_and_its_error_is_told(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os\n"
+        "if os.environ.get('RANK') == '1':\n"
+        "    from ftcli.tasks.text_classification import TextClassification\n"
+        "    def loss(*_):\n"
+        "        raise ZeroDivisionError('only here')\n"
+        "    TextClassification.loss = loss\n"
+    )
+    path = os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", "")))
+
+    done = run_ftcli("train", config, "--num-processes", 2, PYTHONPATH=path)
+
+    assert done.returncode == 1
+    assert done.stderr.count("ZeroDivisionError: only here") == 1
+    assert done.stderr.count("error: ") == 1
+
+
 @pytest.mark.parametrize(
     ("override", "code"),
     [("training.epoch=1", 2), ("data.columns.label=lable", 3), ("model.name_or_path=./no", 5)],
