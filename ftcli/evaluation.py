@@ -63,17 +63,17 @@ class Evaluator:
 
     def num_batches(self, features: Features) -> int:
         """Count the batches that this process computes."""
-        batches = plan_evaluation(len(features), batch_size=self.batch_size)
+        batches = plan_evaluation(features.lengths, batch_size=self.batch_size)
         return len(deal(len(batches), num_processes=self.processes.world_size, rank=self.processes.rank))
 
     def run_model(
         self, model: torch.nn.Module, features: Features, on_batch: Callable[[], None]
     ) -> tuple[dict[str, np.ndarray], float]:
-        """Return the reduced outputs of all F features in feature order, and the mean loss.
+        """Return the reduced outputs of all F features in feature order, and the mean loss: NaN without targets.
 
         The sums of the batches are added in batch order, so the loss does not depend on the processes.
         """
-        batches = plan_evaluation(len(features), batch_size=self.batch_size)
+        batches = plan_evaluation(features.lengths, batch_size=self.batch_size)
         mine = deal(len(batches), num_processes=self.processes.world_size, rank=self.processes.rank)
         was_training = model.training
         model.eval()
@@ -91,14 +91,15 @@ class Evaluator:
         return self._gather(parts, ids, numbers, len(features), len(batches))
 
     def run_batch(
-        self, model: torch.nn.Module, features: Features, indices: Sequence[int]
+        self, model: torch.nn.Module, features: Features, indices: Sequence[int] | np.ndarray
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Return the reduced outputs of one batch, and (1, 2) its loss sum and weight sum."""
         batch = to_device(self.collation(features, indices), self.device)
         with torch.inference_mode():
             outputs = model(**model_inputs(batch, self.collation.fields))
-            loss_sum, weight_sum = self.task.loss(outputs, batch)
-            sums = torch.stack([loss_sum.float(), weight_sum.float()])[None]
+            sums = torch.zeros(1, 2, device=self.device)
+            if batch.keys() >= self.task.target_fields.keys():
+                sums = torch.stack(self.task.loss(outputs, batch)).float()[None]
             return self.task.reduce(outputs, batch), sums
 
     def _gather(
@@ -120,7 +121,7 @@ class Evaluator:
         all_numbers = self.processes.gather(numbers).cpu().numpy()
         assert_exactly_once(all_numbers, num_batches)
         loss_sum, weight_sum = sums[np.argsort(all_numbers, kind="stable")].sum(axis=0, dtype="float64")
-        return reduced, float(loss_sum / weight_sum)
+        return reduced, float(loss_sum / weight_sum) if weight_sum else math.nan
 
 
 @dataclass(frozen=True)

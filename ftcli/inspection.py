@@ -76,7 +76,7 @@ def _example(
     return {
         "index": index,
         "row": row,
-        "where": split.rows.where([row])[0],
+        "where": split.rows.places([row])[0],
         "truncated": bool(split.features.truncated[index]),
         "target": experiment.task.describe(target, experiment.labels),
         "tokens": tokens,

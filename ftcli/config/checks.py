@@ -19,6 +19,8 @@ def cross_check(config: Config) -> Iterator[tuple[str, str]]:
         yield "data.files", "data.path is set too; keep one, and set the other to null"
     if data.labels and len(set(data.labels)) < len(data.labels):
         yield "data.labels", "names a label twice; give each name once"
+    if data.validation_fraction is not None and data.validation_split == data.train_split:
+        yield "data.validation_fraction", "the train split is the validation split; set it to null or name another"
     if warmup >= 1 and warmup != int(warmup):
         yield "scheduler.warmup_steps", f"{warmup} is neither a whole number of updates nor a share below 1"
     if warmup and config.scheduler.name == "constant":

@@ -86,6 +86,13 @@ class DataSection(Section):
         "validation", help="Split to evaluate while training", pattern=_SPLIT, trainer=("dataset_test_split",)
     )
     test_split: str = setting("test", help="Split kept for the end", pattern=_SPLIT, changes_result=False)
+    validation_fraction: float | None = setting(
+        None,
+        help="Share of the train split to hold out, of every label alike, where there is no validation split",
+        gt=0,
+        lt=1,
+    )
+    split_seed: int = setting(0, help="Seed of that cut; runs with another seed keep the same rows", ge=0, lt=2**32)
     max_length: int = setting(
         512,
         help="Tokens a feature, never above the model's limit; longer texts are truncated and counted",
@@ -102,9 +109,10 @@ class DataSection(Section):
     quoting: Literal["auto", "none", "minimal"] = setting(
         "auto", help="Quotes in csv and tsv files; auto is none for a .tsv whose quotes do not pair"
     )
-    empty_text: Literal["error", "keep"] = setting(
-        "error", help="What to do with a missing or empty text: stop, or keep it as an empty text"
+    empty_text: Literal["error", "drop", "keep"] = setting(
+        "error", help="A row with a missing or empty text: stop, leave the row out, or keep it as an empty text"
     )
+    empty_label: Literal["error", "drop"] = setting("error", help="A row without a label: stop, or leave the row out")
 
 
 class TrainingSection(Section):

@@ -95,9 +95,14 @@ def default_micro_batch_size(batch_size: int, num_processes: int) -> int:
     return ceil(batch_size / num_processes)
 
 
-def plan_evaluation(num_features: int, *, batch_size: int) -> list[range]:
-    """List the feature indices of each evaluation batch, in order."""
-    return [range(start, min(start + batch_size, num_features)) for start in range(0, num_features, batch_size)]
+def plan_evaluation(lengths: np.ndarray, *, batch_size: int) -> list[np.ndarray]:
+    """List the feature indices of each evaluation batch, the longest features first.
+
+    lengths: (F,) tokens a feature. Batches of like lengths have little padding, and what does not fit into memory
+    shows in the first one.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
 def deal(num_batches: int, *, num_processes: int, rank: int) -> range:

@@ -27,8 +27,11 @@ class Collation:
     limit: int | None = None
     padding_side: str = "right"
 
-    def __call__(self, features: Features, indices: Sequence[int]) -> dict[str, torch.Tensor]:
-        """Return the tensors of B features: (B, T) per-token fields, (B,) others, and the attention mask."""
+    def __call__(self, features: Features, indices: Sequence[int] | np.ndarray) -> dict[str, torch.Tensor]:
+        """Return the tensors of B features: (B, T) per-token fields, (B,) others, and the attention mask.
+
+        Features without answers give a batch without targets.
+        """
         ids = features.columns["input_ids"]
         assert isinstance(ids, Ragged)
         lengths_B = np.asarray([len(ids[index]) for index in indices])
@@ -36,6 +39,7 @@ class Collation:
         batch = {
             name: torch.from_numpy(self._column(features.columns[name], field, indices, num_slots))
             for name, field in self.fields.items()
+            if name in features.columns
         }
         slots_T = np.arange(num_slots)
         filled_BT = slots_T < lengths_B[:, None]
@@ -44,7 +48,9 @@ class Collation:
         batch["attention_mask"] = torch.from_numpy(filled_BT.astype("int64"))
         return batch
 
-    def _column(self, column: Ragged | np.ndarray, field: Field, indices: Sequence[int], num_slots: int) -> np.ndarray:
+    def _column(
+        self, column: Ragged | np.ndarray, field: Field, indices: Sequence[int] | np.ndarray, num_slots: int
+    ) -> np.ndarray:
         if not isinstance(column, Ragged):
             return np.asarray(column[list(indices)], dtype=field.dtype)
         padded_BT = np.full((len(indices), num_slots), field.pad, dtype=field.dtype)

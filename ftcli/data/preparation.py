@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from ftcli.data.sources import SplitRows, cache_directory, cannot_cache
+from ftcli.data.rows import SplitRows
+from ftcli.data.sources import cache_directory, cannot_cache
 from ftcli.errors import DataError
-from ftcli.tasks.base import Field, LabelSet, Task
+from ftcli.tasks.base import Encoded, Field, LabelSet, Task
 from ftcli.tasks.tokenization import Tokenization
 
 ROWS_AT_ONCE = 1000
@@ -43,7 +44,8 @@ class Ragged:
 class Features:
     """The F encoded inputs of a split.
 
-    columns: name -> Ragged for a per-token field, (F,) array otherwise. rows: (F,) the row of each feature.
+    columns: name -> Ragged for a per-token field, (F,) array otherwise. rows: (F,) the row of each feature, by its
+    number in the source.
     lengths: (F,) tokens. truncated: (F,) whether tokens were lost. num_rows: rows of the split.
     """
 
@@ -102,6 +104,20 @@ def prepare(rows: SplitRows, task: Task, labels: LabelSet, tokenization: Tokeniz
     return PreparedSplit(rows.split, rows, _open(folder, fields, len(rows)))
 
 
+def encode_texts(
+    texts: Mapping[str, Sequence[str]], task: Task, labels: LabelSet, tokenization: Tokenization
+) -> Features:
+    """Encode N rows that have texts and no answers: what predicting needs, kept in memory."""
+    encoded = task.encode(texts, labels, tokenization)
+    fields = {name: field for name, field in input_fields(tokenization).items() if name in encoded.columns}
+    arrays = _arrays(encoded, fields)
+    columns = {
+        name: Ragged(arrays[name], arrays[f"{name}.offsets"]) if field.per_token else arrays[name]
+        for name, field in fields.items()
+    }
+    return Features(columns, arrays["rows"], arrays["truncated"], num_rows=len(next(iter(texts.values()))))
+
+
 def _encode_into(
     folder: Path,
     rows: SplitRows,
@@ -111,28 +127,34 @@ def _encode_into(
     tokenization: Tokenization,
     fields: Mapping[str, Field],
 ) -> None:
-    chunks: dict[str, list[np.ndarray]] = {name: [] for name in (*fields, "rows", "truncated")}
-    lengths: dict[str, list[np.ndarray]] = {name: [] for name in fields}
+    """Encode a split by and by, and save its arrays."""
+    parts: dict[str, list[np.ndarray]] = {}
     for first, batch in rows.batches(ROWS_AT_ONCE):
         size = len(next(iter(batch.values())))
         texts = {name: ["" if text is None else text for text in batch[name]] for name in task.text_columns}
         here = {name: values[first : first + size] for name, values in answers.items()}
-        encoded = task.encode({**batch, **texts, **here}, labels, tokenization)
-        for name, field in fields.items():
-            column = encoded.columns[name]
-            dtype = "int32" if field.dtype == "int64" else field.dtype
-            if field.per_token:
-                lengths[name].append(np.fromiter(map(len, column), "int64", len(column)))
-                column = [value for values in column for value in values]
-            chunks[name].append(np.asarray(column, dtype))
-        chunks["rows"].append(np.asarray(encoded.rows, "int64") + first)
-        chunks["truncated"].append(np.asarray(encoded.truncated, "bool"))
-    for name, parts in chunks.items():
-        np.save(folder / f"{name}.npy", np.concatenate(parts), allow_pickle=False)
-    for name, parts in lengths.items():
-        if parts:
-            offsets = np.concatenate([[0], np.cumsum(np.concatenate(parts))])
-            np.save(folder / f"{name}.offsets.npy", offsets, allow_pickle=False)
+        arrays = _arrays(task.encode({**batch, **texts, **here}, labels, tokenization), fields)
+        arrays["rows"] = rows.source_numbers[arrays["rows"] + first]
+        for name, array in arrays.items():
+            before = parts.setdefault(name, [])
+            # Offsets count on from where the last batch ended, whose end is this one's beginning.
+            before.append(array[1:] + before[-1][-1] if name.endswith(".offsets") and before else array)
+    for name, arrays_of_name in parts.items():
+        np.save(folder / f"{name}.npy", np.concatenate(arrays_of_name), allow_pickle=False)
+
+
+def _arrays(encoded: Encoded, fields: Mapping[str, Field]) -> dict[str, np.ndarray]:
+    """Return the columns of some features as arrays: a per-token one end to end, with its offsets."""
+    arrays = {"rows": np.asarray(encoded.rows, "int64"), "truncated": np.asarray(encoded.truncated, "bool")}
+    for name, field in fields.items():
+        column = encoded.columns[name]
+        dtype = "int32" if field.dtype == "int64" else field.dtype
+        if field.per_token:
+            lengths = np.fromiter(map(len, column), "int64", len(column))
+            arrays[f"{name}.offsets"] = np.concatenate([[0], np.cumsum(lengths)])
+            column = [value for values in column for value in values]
+        arrays[name] = np.asarray(column, dtype)
+    return arrays
 
 
 def _open(folder: Path, fields: Mapping[str, Field], num_rows: int) -> Features:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -13,71 +13,46 @@ from typing import Any
 from ftcli.config.checks import looks_local
 from ftcli.config.schema import DataSection
 from ftcli.data import files
-from ftcli.errors import DataError, ModelError, list_problems
+from ftcli.data.rows import SplitRows, complete_rows, cut_validation, digest
+from ftcli.errors import DataError, ModelError
 from ftcli.tasks.base import Task
 
 # Raise it when the same file would be read into other rows.
 _READER_VERSION = 2
 
 
-@dataclass(frozen=True)
-class SplitRows:
-    """The rows of one split, with the columns that the task asks for.
-
-    dataset: the columns as the datasets library keeps them, memory-mapped. fingerprint: changes with the
-    content. file: where rows can be pointed at by line.
-    """
-
-    split: str
-    source: str
-    dataset: Any
-    fingerprint: str
-    declared: dict[str, tuple[str, ...]]
-    file: Path | None = None
-    quoting: str = "auto"
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def column(self, name: str) -> Sequence[Any]:
-        """Return one column, whole."""
-        values: Sequence[Any] = self.dataset.data.column(name).to_pylist()
-        return values
-
-    def batches(self, size: int) -> Iterator[tuple[int, dict[str, list[Any]]]]:
-        """Yield (first row, columns) for consecutive rows."""
-        for first in range(0, len(self), size):
-            yield first, self.dataset[first : first + size]
-
-    def class_names(self, name: str) -> tuple[str, ...] | None:
-        """Return the names that the data declares for a column's integers, if it does."""
-        return self.declared.get(name)
-
-    def where(self, indices: Iterable[int]) -> list[str]:
-        """Say where rows stand: physical lines of a file, else row numbers that count from 0."""
-        indices = list(indices)
-        if self.file is None:
-            return [f"row {index}" for index in indices]
-        return files.places(self.file, self.quoting, indices)
-
-
 def load_split(data: DataSection, split: str, task: Task) -> SplitRows:
     """Read one split with the task's columns, and check its columns and texts.
 
+    Where there is no validation split, `data.validation_fraction` holds it out of the train split.
     Raises DataError (no such split, column or file, broken format, empty text) or ModelError (the Hub).
     """
     try:
-        if data.files is not None:
-            rows = _from_file(_named_file(data, split), split, data, task)
-        elif data.path is not None and looks_local(data.path):
-            rows = _from_local(Path(data.path), split, data, task)
-        else:
-            rows = _from_hub(data, split, task)
+        if data.validation_fraction is not None and split in (data.train_split, data.validation_split):
+            try:
+                validation = _read_split(data, data.validation_split, task)
+            except _NoSplitError:
+                return cut_validation(_load_whole(data, data.train_split, task), task, data, split)
+            if split == data.validation_split:
+                return complete_rows(validation, task, data)
+        return _load_whole(data, split, task)
     except _NoSplitError as missing:
-        raise DataError(_explain_no_split(data, split, missing)) from None
+        raise DataError(_explain_no_split(data, missing)) from None
+
+
+def _load_whole(data: DataSection, split: str, task: Task) -> SplitRows:
+    return complete_rows(_read_split(data, split, task), task, data)
+
+
+def _read_split(data: DataSection, split: str, task: Task) -> SplitRows:
+    try:
+        if data.files is not None:
+            return _from_file(_named_file(data, split), split, data, task)
+        if data.path is not None and looks_local(data.path):
+            return _from_local(Path(data.path), split, data, task)
+        return _from_hub(data, split, task)
     except OSError as error:
         raise DataError(f"{error.filename or data.path}: cannot be read: {error.strerror or error}") from None
-    return _with_texts(rows, task, keep_empty=data.empty_text == "keep")
 
 
 def _named_file(data: DataSection, split: str) -> Path:
@@ -91,7 +66,7 @@ def _named_file(data: DataSection, split: str) -> Path:
     # One split may play two roles, for example be trained and validated on: any of its files will do.
     by_split = {name: path for name, path in named if path is not None}
     if split not in by_split:
-        raise _NoSplitError("data.files", list(by_split))
+        raise _NoSplitError("data.files", split, list(by_split))
     return _existing(Path(by_split[split]))
 
 
@@ -105,7 +80,7 @@ def _from_local(path: Path, split: str, data: DataSection, task: Task) -> SplitR
     found = sorted(file for file in path.iterdir() if file.suffix in files.SUFFIXES)
     matching = [file for file in found if file.stem == split]
     if not matching:
-        raise _NoSplitError(str(path), sorted({file.stem for file in found}))
+        raise _NoSplitError(str(path), split, sorted({file.stem for file in found}))
     if len(matching) > 1:
         names = ", ".join(file.name for file in matching)
         raise DataError(f"{path}: split {split!r} could be any of {names}; name one in data.files")
@@ -119,7 +94,7 @@ def _from_file(path: Path, split: str, data: DataSection, task: Task) -> SplitRo
 
     names = _wanted_columns(path.name, files.column_names(path, data.quoting), task)
     declared = files.parquet_class_names(path) if path.suffix == ".parquet" else {}
-    fingerprint = _digest(_hash(path), path.suffix, data.quoting, names, _READER_VERSION)
+    fingerprint = digest(_hash(path), path.suffix, data.quoting, names, _READER_VERSION)
 
     def generate() -> Iterator[dict[str, Any]]:
         for index, row in enumerate(files.read_rows(path, data.quoting)):
@@ -170,7 +145,7 @@ def _from_saved(path: Path, split: str, task: Task) -> SplitRows:
     splits = saved if isinstance(saved, DatasetDict) else {str(saved.split or "train"): saved}
     rows = _from_datasets(splits, str(path), split, task)
     contents = [_hash(Path(file["filename"])) for file in rows.dataset.cache_files]
-    return replace(rows, fingerprint=_digest(rows.fingerprint, contents))
+    return replace(rows, fingerprint=digest(rows.fingerprint, contents))
 
 
 def _from_hub(data: DataSection, split: str, task: Task) -> SplitRows:
@@ -193,7 +168,7 @@ def _from_datasets(splits: Any, source: str, split: str, task: Task) -> SplitRow
     from datasets import ClassLabel
 
     if split not in splits:
-        raise _NoSplitError(source, list(splits))
+        raise _NoSplitError(source, split, list(splits))
     dataset = splits[split]
     names = _wanted_columns(source, dataset.column_names, task)
     if len(dataset) == 0:
@@ -202,7 +177,7 @@ def _from_datasets(splits: Any, source: str, split: str, task: Task) -> SplitRow
         name: tuple(dataset.features[name].names) for name in names if isinstance(dataset.features[name], ClassLabel)
     }
     dataset = dataset.with_format(None).select_columns(names)
-    return SplitRows(split, source, dataset, _digest(splits[split]._fingerprint, names, declared), declared)
+    return SplitRows(split, source, dataset, digest(splits[split]._fingerprint, names, declared), declared)
 
 
 def _wanted_columns(source: str, present: Sequence[str], task: Task) -> list[str]:
@@ -216,25 +191,6 @@ def _wanted_columns(source: str, present: Sequence[str], task: Task) -> list[str
     return wanted
 
 
-def _with_texts(rows: SplitRows, task: Task, *, keep_empty: bool) -> SplitRows:
-    """Check that the text columns hold texts: nothing else, and nothing empty unless that is wanted."""
-    problems: list[str] = []
-    for name in task.text_columns:
-        values = rows.column(name)
-        bad = [i for i, value in enumerate(values) if not isinstance(value, str | None)]
-        if bad:
-            kind = type(values[bad[0]]).__name__
-            raise DataError(f"{rows.source}: column {name!r} holds {kind} values; expected text")
-        if not keep_empty:
-            empty = [i for i, value in enumerate(values) if not (value and value.strip())]
-            problems += [f"{place}: column {name!r} is empty" for place in rows.where(empty)] if empty else []
-    if problems:
-        where = f"{rows.source}, split {rows.split!r}"
-        hint = ". Fill in or remove these rows, or set data.empty_text=keep"
-        raise DataError(list_problems(where, problems) + hint)
-    return rows
-
-
 def _existing(path: Path) -> Path:
     if not path.is_file():
         raise DataError(f"{path}: no such file; check data.files")
@@ -246,13 +202,14 @@ def _existing(path: Path) -> Path:
 class _NoSplitError(Exception):
     """A source has no split of that name."""
 
-    def __init__(self, source: str, found: Sequence[str]) -> None:
+    def __init__(self, source: str, split: str, found: Sequence[str]) -> None:
         super().__init__(source)
-        self.source, self.found = source, found
+        self.source, self.split, self.found = source, split, found
 
 
-def _explain_no_split(data: DataSection, split: str, missing: _NoSplitError) -> str:
+def _explain_no_split(data: DataSection, missing: _NoSplitError) -> str:
     """Say which splits there are, and which key to set for the one that is missing."""
+    split = missing.split
     near = get_close_matches(split, missing.found, 1)
     told = f"{missing.source}: no split {split!r}; found {', '.join(missing.found) or 'none'}."
     hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -261,8 +218,12 @@ def _explain_no_split(data: DataSection, split: str, missing: _NoSplitError) -> 
     if role is None:
         return f"{told}{hint} Choose one of these"
     way = f"Add it with data.files.{role}=FILE" if data.files is not None else f"Set data.{role}_split to one of these"
-    without = "; without a validation split set evaluation.every=never" if role == "validation" else ""
-    return f"{told}{hint} {way}{without}"
+    if role != "validation":
+        return f"{told}{hint} {way}"
+    return (
+        f"{told}{hint} {way}, hold rows out of the train split with data.validation_fraction=0.1, or set "
+        "evaluation.every=never"
+    )
 
 
 def cache_directory() -> Path:
@@ -282,7 +243,3 @@ def cannot_cache(error: OSError) -> DataError:
 def _hash(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _digest(*parts: object) -> str:
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]

@@ -6,7 +6,7 @@ Legend of the shape suffixes: B features of a batch, T tokens, C labels, F featu
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -151,11 +151,16 @@ class Task(ABC):
         Raises one DataError that lists the rows whose answers do not fit the label set.
         """
 
+    def strata(self, rows: Rows) -> Sequence[Hashable]:
+        """Say of each row what a cut of the split should keep in proportion; alike where there is no such thing."""
+        return [None] * len(rows)
+
     @abstractmethod
     def encode(self, rows: Mapping[str, Sequence[Any]], labels: LabelSet, tokenization: Tokenization) -> Encoded:
         """Turn some rows into features; one row may give several.
 
-        rows: the text columns as they are and the answer columns as `answers` returned them.
+        rows: the text columns as they are and the answer columns as `answers` returned them. To predict there are
+        no answer columns, and the features have no targets.
         """
 
     @abstractmethod
@@ -173,7 +178,8 @@ class Task(ABC):
     def decode(self, reduced: Mapping[str, np.ndarray], features: Any, labels: LabelSet) -> list[Prediction]:
         """Turn the reduced outputs of all F features of a split into one prediction a row, in row order.
 
-        Each prediction is JSON: `gold`, `predicted` and whatever else is worth writing down.
+        Each prediction is JSON: `row`, `gold` where the features have targets, `predicted`, and whatever else is
+        worth writing down.
         """
 
     @abstractmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field as Limits
@@ -84,6 +84,10 @@ class TextClassification(Task):
             raise DataError(list_problems(f"{rows.source}, split {rows.split!r}, column {column!r}", problems))
         return {column: found}
 
+    def strata(self, rows: Rows) -> Sequence[Hashable]:
+        """Return the labels as they are written."""
+        return rows.column(self.columns.label)
+
     def _sorted_names(self, rows: Rows, values: Sequence[Any]) -> tuple[str, ...]:
         """Sort the labels that occur, whole numbers by value and names by spelling."""
         texts = {str(value) for value in set(values) if not _is_missing(value)}
@@ -153,8 +157,8 @@ class TextClassification(Task):
         """Give one feature a row: its text or pair of texts, and its label id."""
         texts = [rows[column] for column in self.columns.text]
         inputs, truncated = tokenization(*texts)
-        columns = {**inputs, "labels": rows[self.columns.label]}
-        return Encoded(columns, rows=range(len(truncated)), truncated=truncated)
+        answers = {"labels": rows[self.columns.label]} if self.columns.label in rows else {}
+        return Encoded({**inputs, **answers}, rows=range(len(truncated)), truncated=truncated)
 
     def loss(self, outputs: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return the cross-entropy summed over B features, and B."""
@@ -173,16 +177,17 @@ class TextClassification(Task):
         from scipy.special import softmax
 
         logits_FC = reduced["logits"].astype("float64")
-        gold_F = features.columns["labels"]
+        answers = features.columns.get("labels")
+        golds = [{}] * len(logits_FC) if answers is None else [{"gold": labels.names[gold]} for gold in answers]
         return [
             {
                 "row": int(row),
-                "gold": labels.names[gold],
+                **gold,
                 "predicted": labels.names[best],
                 "probabilities": dict(zip(labels.names, map(float, probabilities_C), strict=True)),
             }
             for row, gold, best, probabilities_C in zip(
-                features.rows, gold_F, logits_FC.argmax(axis=1), softmax(logits_FC, axis=1), strict=True
+                features.rows, golds, logits_FC.argmax(axis=1), softmax(logits_FC, axis=1), strict=True
             )
         ]
 

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import Any
 
 from ftcli import __version__
-from ftcli.data.preparation import SplitStatistics, label_counts
+from ftcli.data.preparation import PreparedSplit, SplitStatistics, label_counts
 from ftcli.experiments import Experiment
 from ftcli.hardware import Execution
 from ftcli.modeling import BuiltModel
@@ -48,6 +48,8 @@ def describe_data(experiment: Experiment) -> dict[str, Any]:
         name: {
             "source": split.rows.source,
             "fingerprint": split.rows.fingerprint,
+            "held_out_of": None if split.rows.cut_from == name else split.rows.cut_from,
+            "num_left_out": split.rows.num_left_out,
             "labels": label_counts(split.features, experiment.labels),
             **asdict(SplitStatistics.of(split.features)),
         }
@@ -61,16 +63,12 @@ def header(experiment: Experiment, built: BuiltModel) -> list[tuple[str, str]]:
     num_parameters = sum(parameter.numel() for parameter in built.model.parameters())
     names = ", ".join(labels.names[:8]) + (f", … ({len(labels)})" if len(labels) > 8 else "")
     positive = f"; positive: {labels.positive}" if labels.positive else ""
-    splits = [
-        f"{name} {split.features.num_rows:,} ({split.features.truncated.mean():.1%} truncated)"
-        for name, split in experiment.splits.items()
-    ]
     limit = experiment.tokenization.max_length
     shortened = f" (the model's limit; asked for {config.data.max_length})" if limit < config.data.max_length else ""
     new = f"; new: {', '.join(built.new_parameters)}" if built.new_parameters else ""
     return [
         ("model", f"{config.model.name_or_path}, {num_parameters:,} parameters{new}"),
-        ("data", f"{config.data.path or 'files'}: {', '.join(splits)}"),
+        ("data", f"{config.data.path or 'files'}: {', '.join(map(_describe_split, experiment.splits.values()))}"),
         ("labels", f"{names}{positive}"),
         ("max length", f"{limit} tokens{shortened}"),
         ("batch", experiment.describe_cut()),
@@ -78,6 +76,15 @@ def header(experiment: Experiment, built: BuiltModel) -> list[tuple[str, str]]:
         ("execution", experiment.execution.summary()),
         ("run", config.output_dir),
     ]
+
+
+def _describe_split(split: PreparedSplit) -> str:
+    facts = [f"{split.features.truncated.mean():.1%} truncated"]
+    if split.rows.cut_from not in (None, split.name):
+        facts.append(f"held out of {split.rows.cut_from}")
+    if split.rows.num_left_out:
+        facts.append(f"{split.rows.num_left_out:,} incomplete rows left out")
+    return f"{split.name} {split.features.num_rows:,} ({', '.join(facts)})"
 
 
 def _git_commit() -> str | None:

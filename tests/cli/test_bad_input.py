@@ -100,12 +100,12 @@ CASES = [
     Case(
         "empty text",
         append(",a dog,1"),
-        ("train.csv", "line 45: column 'sentence1' is empty", "data.empty_text=keep"),
+        ("train.csv", "line 45: column 'sentence1' is empty", "data.empty_text=drop (or keep)"),
     ),
     Case(
         "null text",
         jsonl('{"sentence1": null, "sentence2": "x", "label": 0}'),
-        ("train.jsonl", "line 2: column 'sentence1' is empty", "data.empty_text=keep"),
+        ("train.jsonl", "line 2: column 'sentence1' is empty", "data.empty_text=drop (or keep)"),
     ),
     Case(
         "empty label",

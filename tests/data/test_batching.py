@@ -151,8 +151,14 @@ def test_by_default_each_process_needs_one_micro_batch(batch_size: int, processe
 # --- evaluation
 
 
-def test_evaluation_batches_are_in_order_and_only_the_last_is_short() -> None:
-    assert plan_evaluation(7, batch_size=3) == [range(3), range(3, 6), range(6, 7)]
+def test_evaluation_takes_the_longest_first_and_equals_in_order() -> None:
+    batches = plan_evaluation(np.array([5, 9, 5, 2, 9, 7, 5]), batch_size=3)
+
+    assert [batch.tolist() for batch in batches] == [[1, 4, 5], [0, 2, 6], [3]]
+
+
+def test_nothing_to_evaluate_is_no_batch() -> None:
+    assert plan_evaluation(np.array([], int), batch_size=3) == []
 
 
 def undealt(dealer: Callable[..., Sequence[int]]) -> list[tuple[int, int]]:

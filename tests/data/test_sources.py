@@ -285,7 +285,7 @@ def test_empty_texts_of_a_saved_data_set_are_named_by_row(tmp_path: Path) -> Non
 
 def test_an_empty_text_says_how_to_keep_it(tmp_path: Path) -> None:
     write_table(tmp_path / "train.csv", ("text", "label"), [("", "a")])
-    assert "set data.empty_text=keep" in problem(path=str(tmp_path))
+    assert "set data.empty_text=drop (or keep)" in problem(path=str(tmp_path))
 
 
 def test_empty_texts_of_both_columns_are_reported_together(tmp_path: Path) -> None:
