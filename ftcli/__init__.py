@@ -1,7 +1,7 @@
 """Fine-tune Hugging Face encoders from one YAML file.
 
-The Python API mirrors the commands: `train`, `evaluate`, `inspect_batch` and `load_config`. They are imported
-when first used, so that `import ftcli` stays instant.
+The Python API mirrors the commands: `train`, `evaluate`, `predict`, `inspect_batch` and `load_config`. They are
+imported when first used, so that `import ftcli` stays instant.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ftcli.config.loading import load_config
-    from ftcli.workflows import evaluate, inspect_batch, train
+    from ftcli.workflows import evaluate, inspect_batch, predict, train
 
-__all__ = ["__version__", "evaluate", "inspect_batch", "load_config", "train"]
+__all__ = ["__version__", "evaluate", "inspect_batch", "load_config", "predict", "train"]
 
 _HOMES = {
     "train": "ftcli.workflows",
     "evaluate": "ftcli.workflows",
+    "predict": "ftcli.workflows",
     "inspect_batch": "ftcli.workflows",
     "load_config": "ftcli.config.loading",
 }

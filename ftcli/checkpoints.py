@@ -6,11 +6,14 @@ A saved model is whole or absent: it is written aside, flushed and renamed, and 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftcli.errors import RunError
+from ftcli.config.loading import load_config
+from ftcli.config.schema import Config
+from ftcli.errors import ConfigError, RunError
 from ftcli.runs import CHECKPOINTS, CONFIG, MODEL, RunDirectory, read_json, write_json, write_whole_directory
 
 # What a saved model says of itself: its step and scores.
@@ -93,3 +96,23 @@ def find_saved_model(path: Path) -> SavedModel:
             f"one of its checkpoints, or its {MODEL}/"
         )
     return SavedModel(path, path / CONFIG, read_json(path / RECORD) if (path / RECORD).is_file() else {})
+
+
+def config_of(saved: SavedModel, overrides: Iterable[str], keys: tuple[str, ...]) -> Config:
+    """Return the config of a saved model, with that model in the place of the pretrained one.
+
+    overrides: laid over it. keys: the beginnings of those that may be overridden. Raises ConfigError for others.
+    """
+    overrides = list(overrides)
+    for override in overrides:
+        key = override.partition("=")[0]
+        if key.startswith("model"):
+            raise ConfigError(f"{override}: the model is the checkpoint, {saved.path}; give another CHECKPOINT")
+        if not key.startswith(keys) or key == "data.labels":
+            raise ConfigError(
+                f"{override}: changes nothing here, where labels and weights are the run's; what can be set is "
+                f"{', '.join(keys)}"
+            )
+    config = load_config(saved.config, overrides)
+    model = config.model.model_copy(update={"name_or_path": str(saved.path.absolute()), "revision": None})
+    return config.model_copy(update={"model": model})

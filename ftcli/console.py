@@ -113,7 +113,7 @@ class Console:
         sys.stdout.flush()
 
     @contextmanager
-    def progress(self, description: str, total: int, every: int) -> Iterator[Progress]:
+    def progress(self, description: str, total: int | None, every: int) -> Iterator[Progress]:
         """Show a live bar on a terminal; elsewhere print a plain line every `every` steps and at the end."""
         if not self.speaks or self.quiet:
             yield _Silent()
@@ -149,7 +149,7 @@ class _Silent:
 class _Lines:
     """Progress for pipes and log files."""
 
-    def __init__(self, console: Console, description: str, total: int, every: int) -> None:
+    def __init__(self, console: Console, description: str, total: int | None, every: int) -> None:
         self.console, self.description, self.total, self.every = console, description, total, every
         self.done = 0
 
@@ -157,7 +157,8 @@ class _Lines:
         self.done += 1
         if self.done % self.every == 0 or self.done == self.total:
             told = "  ".join(f"{name} {value}" for name, value in values.items())
-            self.console.info(f"{self.description} {self.done}/{self.total}  {told}".rstrip())
+            count = "" if self.total is None else f" {self.done}/{self.total}"
+            self.console.info(f"{self.description}{count}  {told}".rstrip())
 
 
 class _Bar:

@@ -67,7 +67,7 @@ class Evaluator:
         return len(deal(len(batches), num_processes=self.processes.world_size, rank=self.processes.rank))
 
     def run_model(
-        self, model: torch.nn.Module, features: Features, on_batch: Callable[[], None]
+        self, model: torch.nn.Module, features: Features, on_batch: Callable[[], None] = lambda: None
     ) -> tuple[dict[str, np.ndarray], float]:
         """Return the reduced outputs of all F features in feature order, and the mean loss: NaN without targets.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -62,6 +63,10 @@ def exit_codes(console: Console) -> Iterator[None]:
 
         report(error, console)
         raise typer.Exit(error.exit_code) from None
+    except BrokenPipeError:
+        # Whoever read our output has enough of it, as `head` does; nothing more may be flushed into the pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit from None
     except KeyboardInterrupt:
         if console.speaks:
             console.error("interrupted")

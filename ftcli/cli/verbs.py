@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,10 +23,36 @@ from ftcli.cli.app import (
 from ftcli.console import Console
 
 ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file.", show_default=False)]
+Checkpoint = Annotated[
+    str, typer.Argument(metavar="CHECKPOINT", help="A run, one of its checkpoints, or its model/.", show_default=False)
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="KEY=VALUE", help="Laid over the config, such as training.epochs=1.", show_default=False),
 ]
+
+
+class OnError(Enum):
+    """What `predict` does at a row that cannot be predicted."""
+
+    STOP = "stop"
+    SKIP = "skip"
+
+
+class InputFormat(Enum):
+    """How `predict` can be told to read its input."""
+
+    LINES = "lines"
+    CSV = "csv"
+    TSV = "tsv"
+    JSONL = "jsonl"
+
+
+def find_checkpoint(checkpoint: str) -> None:
+    """Tell at once, before anything heavy is imported, that there is no such model."""
+    from ftcli.checkpoints import find_saved_model
+
+    find_saved_model(Path(checkpoint))
 
 
 @app.command("train")
@@ -85,10 +112,7 @@ def train_command(
 
 @app.command("eval")
 def eval_command(
-    checkpoint: Annotated[
-        str,
-        typer.Argument(metavar="CHECKPOINT", help="A run, one of its checkpoints, or its model/.", show_default=False),
-    ],
+    checkpoint: Checkpoint,
     overrides: Overrides = None,
     split: Split = None,
     num_processes: NumProcesses = None,
@@ -101,9 +125,7 @@ def eval_command(
     console = Console(quiet=quiet, verbose=verbose, json_output=json_output)
 
     with exit_codes(console):
-        from ftcli.checkpoints import find_saved_model
-
-        find_saved_model(Path(checkpoint))
+        find_checkpoint(checkpoint)
 
     def check(count: int) -> None:
         from ftcli.workflows.evaluate import check_evaluate
@@ -133,6 +155,71 @@ def eval_command(
 
 
 app.command("evaluate", hidden=True)(eval_command)
+
+
+@app.command("predict")
+def predict_command(
+    checkpoint: Checkpoint,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="INPUT",
+            help="A .csv, .tsv, .jsonl, .parquet or .txt file, or - for lines on standard input.",
+            show_default=False,
+        ),
+    ],
+    overrides: Overrides = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="A .jsonl, .csv or .tsv file; by default JSON lines on stdout.")
+    ] = None,
+    top_k: Annotated[int | None, typer.Option("--top-k", min=1, help="Only the K most probable labels.")] = None,
+    on_error: Annotated[
+        OnError, typer.Option("--on-error", help="At a row that cannot be predicted: stop, or set it aside in a file.")
+    ] = OnError.STOP,
+    input_format: Annotated[
+        InputFormat | None, typer.Option("--input-format", help="How to read INPUT; by default as its suffix says.")
+    ] = None,
+    num_processes: NumProcesses = None,
+    json_output: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Label the rows of a file or of standard input with a saved model."""
+    console = Console(quiet=quiet, verbose=verbose, json_output=json_output)
+    format_name = input_format.value if input_format else None
+    with exit_codes(console):
+        from ftcli.data.inputs import STANDARD_INPUT, Input
+        from ftcli.data.outputs import Output
+        from ftcli.errors import ConfigError
+
+        find_checkpoint(checkpoint)
+        rows_to = Output.find(output, Input.find(source, format_name).path)
+        if json_output and rows_to.path is None:
+            raise ConfigError("--json: standard output holds the rows; name a file with -o")
+        if source == STANDARD_INPUT and num_processes not in (None, 1):
+            raise ConfigError("--num-processes: standard input can be read by one process only; give a file")
+
+    def check(count: int) -> None:
+        from ftcli.workflows.predict import check_predict
+
+        check_predict(checkpoint, overrides or (), count)
+
+    def run() -> None:
+        from ftcli.workflows.predict import predict
+
+        predict(
+            checkpoint,
+            source,
+            overrides or (),
+            output=output,
+            top_k=top_k,
+            skip_bad_rows=on_error is OnError.SKIP,
+            input_format=format_name,
+            num_processes=num_processes,
+            console=console,
+        )
+
+    with_workers(num_processes, console, check, run)
 
 
 @app.command("inspect-batch")

@@ -1,29 +1,27 @@
-"""Files of rows: csv, tsv, json, jsonl and parquet, read strictly and with the physical line of every row.
-
-Text stays text: "NA", "null" and "007" are what they say. A file that breaks its own format is an error with
-the line, never a shifted column or a swallowed row.
-"""
+"""Files of rows: csv, tsv, json, jsonl and parquet, read strictly and with the physical line of every row."""
 
 from __future__ import annotations
 
-import csv
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from ftcli.data.formats import (
+    CSV,
+    JSONL,
+    TSV,
+    BadRow,
+    FormatError,
+    Row,
+    checked_object,
+    parse_json,
+    scan,
+)
 from ftcli.errors import DataError, list_problems
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 _MAX_PROBLEMS = 5
-
-
-class Row(NamedTuple):
-    """One row of a file: the physical line where it starts (0 where there are no lines), and its values."""
-
-    line: int
-    values: dict[str, Any]
 
 
 def column_names(path: Path, quoting: str) -> tuple[str, ...]:
@@ -44,76 +42,59 @@ def column_names(path: Path, quoting: str) -> tuple[str, ...]:
 def read_rows(path: Path, quoting: str) -> Iterator[Row]:
     """Yield the rows of a file in order. quoting: for csv and tsv, see `data.quoting`.
 
-    Raises DataError with the file and the physical line of whatever breaks the format.
+    Raises DataError with the file and the physical lines of whatever breaks the format.
+    """
+    if path.suffix != ".parquet":
+        _check_utf8(path)
+    problems: list[str] = []
+    quoting = resolved_quoting(path, quoting)
+    try:
+        for row in scan_file(path, quoting):
+            if isinstance(row, Row):
+                yield row
+                continue
+            problems.append(f"{place(row.line, 0)}: {row.problem}")
+            if len(problems) == _MAX_PROBLEMS:
+                break
+    except FormatError as error:
+        problems.append(str(error))
+    if problems:
+        raise DataError(list_problems(str(path), problems) + hint(path.suffix.removeprefix("."), quoting))
+
+
+def scan_file(path: Path, quoting: str) -> Iterator[Row | BadRow]:
+    """Yield the rows of a file in order, good and bad, never more than one batch in memory but for a JSON array.
+
+    quoting: resolved. Raises FormatError for what makes the rest unreadable.
     """
     if path.suffix == ".parquet":
-        return _read_parquet(path)
-    _check_utf8(path)
-    if path.suffix in (".csv", ".tsv"):
-        return _read_delimited(path, quoting)
-    if path.suffix == ".jsonl" or not _starts_with_bracket(path):
-        return _read_json_lines(path)
-    return _read_json_array(path)
+        yield from _scan_parquet(path)
+    elif path.suffix == ".json" and _starts_with_bracket(path):
+        yield from _scan_json_array(path)
+    else:
+        kind = {".csv": CSV, ".tsv": TSV}.get(path.suffix, JSONL)
+        newline = "\n" if kind == JSONL else ""
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline=newline) as stream:
+            yield from scan(stream, kind, quoting=quoting)
 
 
-def _read_delimited(path: Path, quoting: str) -> Iterator[Row]:
-    delimiter = "\t" if path.suffix == ".tsv" else ","
-    if quoting == "auto":
-        quoting = "none" if delimiter == "\t" and not _quotes_pair(path) else "minimal"
-    csv.field_size_limit(sys.maxsize)
-    problems: list[str] = []
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        # Without strict mode a stray quote would swallow what follows it.
-        reader = csv.reader(
-            file,
-            delimiter=delimiter,
-            strict=True,
-            quoting=csv.QUOTE_NONE if quoting == "none" else csv.QUOTE_MINIMAL,
-        )
-        header: list[str] | None = None
-        line = 1
-        try:
-            for cells in reader:
-                start, line = line, reader.line_num + 1
-                if not cells and (header is None or len(header) > 1):
-                    continue  # a blank line is neither header nor row
-                if header is None:
-                    header = _checked_header(path, start, cells)
-                elif len(cells) == len(header):
-                    yield Row(start, dict(zip(header, cells, strict=True)))
-                elif not cells:
-                    yield Row(start, {header[0]: ""})
-                else:
-                    problems.append(f"line {start}: {len(cells)} cells; the header has {len(header)}")
-                    if len(problems) == _MAX_PROBLEMS:
-                        break
-        except csv.Error as error:
-            problems.append(_explain_csv(error, line, delimiter))
-    if problems:
-        raise DataError(list_problems(str(path), problems) + _quoting_hint(delimiter, quoting))
+def resolved_quoting(path: Path, quoting: str) -> str:
+    """Settle what `auto` means for a file: minimal, or none for a tsv whose quotes do not pair."""
+    if quoting != "auto":
+        return quoting
+    return "none" if path.suffix == ".tsv" and not _quotes_pair(path) else "minimal"
 
 
-def _checked_header(path: Path, line: int, cells: list[str]) -> list[str]:
-    twice = sorted({cell for cell in cells if cells.count(cell) > 1})
-    if twice:
-        raise DataError(f"{path}: line {line}: the column {twice[0]!r} stands twice; rename one")
-    return cells
-
-
-def _explain_csv(error: csv.Error, line: int, delimiter: str) -> str:
-    if "unexpected end of data" in str(error):
-        return f"line {line}: a quote opens and never closes"
-    if "expected after" in str(error):
-        name = "tab" if delimiter == "\t" else "comma"
-        return f"line {line}: a quote closes in the middle of a cell; expected a {name} behind it"
-    return f"line {line}: {error}"
-
-
-def _quoting_hint(delimiter: str, quoting: str) -> str:
+def hint(format_name: str, quoting: str) -> str:
+    """Say how rows that break a format are mended."""
+    if format_name == "json":
+        return ". Write one object a line, or an array of objects"
+    if format_name not in (CSV, TSV):
+        return ""
     if quoting == "none":
         return ". Correct the file, or set data.quoting=minimal if its cells are quoted"
     name, other = "commas", ""
-    if delimiter == "\t":
+    if format_name == TSV:
         name, other = "tabs", ", or set data.quoting=none if its quotes are plain text"
     return f'. Quote cells that hold {name}, line breaks or quotes, and double quotes inside them (""){other}'
 
@@ -131,55 +112,18 @@ def _quotes_pair(path: Path) -> bool:
     return True
 
 
-def _read_json_lines(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig", newline="\n") as file:
-        for number, text in enumerate(file, start=1):
-            if text.strip():
-                yield Row(number, _json_object(path, number, text.rstrip()))
-
-
-def _json_object(path: Path, number: int, text: str) -> dict[str, Any]:
+def _scan_json_array(path: Path) -> Iterator[Row]:
     try:
-        value = _parse_json(text)
+        rows = parse_json(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
-        expected = "one object a line" + (", or an array of objects" if path.suffix == ".json" else "")
-        raise DataError(
-            f"{path}: line {number}: not JSON: {error.msg} at column {error.colno}; expected {expected}"
-        ) from None
+        raise FormatError(f"line {error.lineno}: not JSON: {error.msg} at column {error.colno}") from None
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: line {number}: not JSON: {error}") from None
-    return _checked_object(value, f"{path}: line {number}")
-
-
-def _read_json_array(path: Path) -> Iterator[Row]:
-    try:
-        rows = _parse_json(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}: line {error.lineno}: not JSON: {error.msg} at column {error.colno}") from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not JSON: {error}") from None
+        raise FormatError(f"not JSON: {error}") from None
     for index, value in enumerate(rows):
-        yield Row(0, _checked_object(value, f"{path}: row {index}"))
-
-
-def _parse_json(text: str) -> Any:
-    """Read JSON; fractions keep the digits that are written, as the cells of a csv do."""
-    return json.loads(text, parse_float=str, parse_constant=_refuse_constant)
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a JSON value; write null or a text")
-
-
-def _checked_object(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        found = json.dumps(value)[:40]
-        raise DataError(f'{where}: expected an object such as {{"text": …}}, found {found}')
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise DataError(f"{where}: half of a surrogate pair; write the character itself") from None
-    return value
+        try:
+            yield Row(0, checked_object(value))
+        except ValueError as error:
+            raise FormatError(f"row {index}: {error}") from None
 
 
 def _starts_with_bracket(path: Path) -> bool:
@@ -197,8 +141,8 @@ def _parquet(path: Path) -> Any:
         raise DataError(f"{path}: not a parquet file: {error}") from None
 
 
-def _read_parquet(path: Path) -> Iterator[Row]:
-    for batch in _parquet(path).iter_batches():
+def _scan_parquet(path: Path) -> Iterator[Row]:
+    for batch in _parquet(path).iter_batches(batch_size=1024):
         for values in batch.to_pylist():
             yield Row(0, values)
 

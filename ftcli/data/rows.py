@@ -6,6 +6,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,22 @@ class SplitRows:
         """Return the rows where `mask`, (N,) booleans, is true. reasons: go into the fingerprint."""
         numbers = self.source_numbers[mask]
         return replace(self, numbers=numbers, fingerprint=digest(self.fingerprint, *reasons), **changes)
+
+
+def task_columns(source: str, present: Sequence[str], task: Task) -> list[str]:
+    """Return the columns that a task reads. Raises DataError for one that is not present."""
+    names = list(dict.fromkeys((*task.text_columns, *task.answer_columns)))
+    for name in names:
+        require_column(name, present, source, "text" if name in task.text_columns else "label")
+    return names
+
+
+def require_column(name: str, present: Sequence[str], source: str, role: str) -> None:
+    """Raise DataError for a column that is not there. role: the key below data.columns that names it."""
+    if name not in present:
+        near = get_close_matches(name, present, 1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise DataError(f"{source}: no column {name!r}; found {', '.join(present)}.{hint} Set data.columns.{role}")
 
 
 def complete_rows(rows: SplitRows, task: Task, data: DataSection) -> SplitRows:

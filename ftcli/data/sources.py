@@ -13,7 +13,8 @@ from typing import Any
 from ftcli.config.checks import looks_local
 from ftcli.config.schema import DataSection
 from ftcli.data import files
-from ftcli.data.rows import SplitRows, complete_rows, cut_validation, digest
+from ftcli.data.formats import cell
+from ftcli.data.rows import SplitRows, complete_rows, cut_validation, digest, task_columns
 from ftcli.errors import DataError, ModelError
 from ftcli.tasks.base import Task
 
@@ -92,17 +93,16 @@ def _from_file(path: Path, split: str, data: DataSection, task: Task) -> SplitRo
     from datasets import Dataset, Features, Value
     from datasets.exceptions import DatasetGenerationError
 
-    names = _wanted_columns(path.name, files.column_names(path, data.quoting), task)
+    names = task_columns(path.name, files.column_names(path, data.quoting), task)
     declared = files.parquet_class_names(path) if path.suffix == ".parquet" else {}
     fingerprint = digest(_hash(path), path.suffix, data.quoting, names, _READER_VERSION)
 
     def generate() -> Iterator[dict[str, Any]]:
         for index, row in enumerate(files.read_rows(path, data.quoting)):
-            where = f"{path}: {files.place(row.line, index)}"
-            missing = [name for name in names if name not in row.values]
-            if missing:
-                raise DataError(f"{where}: no {missing[0]!r}; every row needs it")
-            yield {name: _as_text(row.values[name], f"{where}: column {name!r}") for name in names}
+            try:
+                yield {name: cell(row, name) for name in names}
+            except ValueError as error:
+                raise DataError(f"{path}: {files.place(row.line, index)}: {error}") from None
 
     try:
         dataset = Dataset.from_generator(
@@ -119,17 +119,6 @@ def _from_file(path: Path, split: str, data: DataSection, task: Task) -> SplitRo
     except OSError as error:
         raise cannot_cache(error) from None
     return SplitRows(split, str(path), dataset, fingerprint, declared, file=path, quoting=data.quoting)
-
-
-def _as_text(value: Any, where: str) -> str | None:
-    """Keep what a cell says: JSON's numbers and truth values as they are written there."""
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, list | tuple | dict | bytes):
-        raise DataError(f"{where} holds {type(value).__name__}; expected text, one value a row")
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value)
 
 
 def _from_saved(path: Path, split: str, task: Task) -> SplitRows:
@@ -170,7 +159,7 @@ def _from_datasets(splits: Any, source: str, split: str, task: Task) -> SplitRow
     if split not in splits:
         raise _NoSplitError(source, split, list(splits))
     dataset = splits[split]
-    names = _wanted_columns(source, dataset.column_names, task)
+    names = task_columns(source, dataset.column_names, task)
     if len(dataset) == 0:
         raise DataError(f"{source}: the split {split!r} has no rows")
     declared = {
@@ -178,17 +167,6 @@ def _from_datasets(splits: Any, source: str, split: str, task: Task) -> SplitRow
     }
     dataset = dataset.with_format(None).select_columns(names)
     return SplitRows(split, source, dataset, digest(splits[split]._fingerprint, names, declared), declared)
-
-
-def _wanted_columns(source: str, present: Sequence[str], task: Task) -> list[str]:
-    wanted = list(dict.fromkeys((*task.text_columns, *task.answer_columns)))
-    for name in wanted:
-        if name not in present:
-            near = get_close_matches(name, present, 1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            role = "text" if name in task.text_columns else "label"
-            raise DataError(f"{source}: no column {name!r}; found {', '.join(present)}.{hint} Set data.columns.{role}")
-    return wanted
 
 
 def _existing(path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from ftcli.workflows.evaluate import evaluate
 from ftcli.workflows.inspect_batch import inspect_batch
+from ftcli.workflows.predict import predict
 from ftcli.workflows.train import train
 
-__all__ = ["evaluate", "inspect_batch", "train"]
+__all__ = ["evaluate", "inspect_batch", "predict", "train"]

@@ -6,11 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ftcli.checkpoints import SavedModel, find_saved_model
-from ftcli.config.loading import load_config
-from ftcli.config.schema import Config
+from ftcli.checkpoints import SavedModel, config_of, find_saved_model
 from ftcli.console import Console
-from ftcli.errors import ConfigError
 from ftcli.experiments import Experiment, named_split, prepare_experiment
 from ftcli.hardware import start
 from ftcli.launching import check_devices, check_launch
@@ -82,26 +79,9 @@ def _prepare(
     console.calm_libraries()
     check_launch(num_processes)
     saved = find_saved_model(Path(checkpoint))
-    config = _config_of(saved, overrides)
+    config = config_of(saved, overrides, _EVALUATED_KEYS)
     name = named_split(config.data, split, default=config.data.validation_split)
     return saved, prepare_experiment(config, [name], trained=True, allow_remote_code=allow_remote_code), name
-
-
-def _config_of(saved: SavedModel, overrides: Iterable[str]) -> Config:
-    """Return the run's config with the saved model in the place of the pretrained one."""
-    overrides = list(overrides)
-    for override in overrides:
-        key = override.partition("=")[0]
-        if key.startswith("model"):
-            raise ConfigError(f"{override}: the model is the checkpoint, {saved.path}; give another CHECKPOINT")
-        if not key.startswith(_EVALUATED_KEYS) or key == "data.labels":
-            raise ConfigError(
-                f"{override}: changes nothing in an evaluation, whose labels and weights are the run's; it takes "
-                f"{', '.join(_EVALUATED_KEYS)}"
-            )
-    config = load_config(saved.config, overrides)
-    model = config.model.model_copy(update={"name_or_path": str(saved.path.absolute()), "revision": None})
-    return config.model_copy(update={"model": model})
 
 
 def _text(record: dict[str, Any]) -> Any:

@@ -64,8 +64,9 @@ def test_a_parquet_text_is_the_text_it_says(tmp_path: Path) -> None:
     assert values(tmp_path / "a.parquet") == [[text] for text in AWKWARD_TEXTS]
 
 
-def test_a_json_fraction_keeps_the_digits_that_are_written(tmp_path: Path) -> None:
-    assert values(write(tmp_path / "a.jsonl", '{"version": 1.10, "label": 7}')) == [["1.10", 7]]
+def test_a_json_fraction_is_a_number_that_keeps_the_digits_that_are_written(tmp_path: Path) -> None:
+    [[version, label]] = values(write(tmp_path / "a.jsonl", '{"version": 1.10, "label": 7}'))
+    assert (str(version), version, json.dumps(version), label) == ("1.10", 1.1, "1.1", 7)
 
 
 def test_a_json_null_stays_a_null(tmp_path: Path) -> None:
@@ -327,7 +328,7 @@ def test_a_json_file_may_be_one_object_a_line(tmp_path: Path) -> None:
         ('[{"a": 1}, 5]', "row 1: expected an object"),
         (r'[{"a": "\udc00"}]', "row 0: half of a surrogate pair"),
         ("[" * 100_000, "not JSON: maximum recursion depth"),
-        ('{\n  "a": "x"\n}\n', "expected one object a line, or an array of objects"),
+        ('{\n  "a": "x"\n}\n', "Write one object a line, or an array of objects"),
     ],
     ids=["syntax", "number", "lone surrogate", "endless nesting", "one object over lines"],
 )

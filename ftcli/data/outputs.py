@@ -1,0 +1,190 @@
+"""The rows that `predict` writes: JSON lines, csv or tsv, to a file that is whole or absent, or to standard output."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from ftcli.console import to_json
+from ftcli.data.formats import BadRow
+from ftcli.errors import RunError
+
+OUTPUT_SUFFIXES = (".jsonl", ".csv", ".tsv")
+# Where a prediction keeps the probabilities of the labels, by name.
+_PROBABILITIES = "probabilities"
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where predictions go. path: None is standard output. top_k: only the most probable labels, best first."""
+
+    path: Path | None
+    top_k: int | None = None
+
+    @classmethod
+    def find(cls, target: str | None, source: Path | None, top_k: int | None = None) -> Output:
+        """Check that a target can be written, and is not the source. Raises RunError if not."""
+        if target is None or target == "-":
+            return cls(None, top_k)
+        path = Path(target)
+        if path.suffix not in OUTPUT_SUFFIXES:
+            raise RunError(f"{target}: unknown kind of output; expected one of {', '.join(OUTPUT_SUFFIXES)}")
+        if path.is_dir() or not path.parent.is_dir():
+            what = "a directory; name a file" if path.is_dir() else f"no directory {path.parent}; make it first"
+            raise RunError(f"{target}: {what}")
+        if source is not None and path.exists() and path.samefile(source):
+            raise RunError(f"{target}: is the input; name another file")
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise RunError(f"{target}: {path.parent} is read-only for this user; name another place")
+        return cls(path, top_k)
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return "standard output" if self.path is None else str(self.path)
+
+    @contextmanager
+    def open(self) -> Iterator[RowWriter]:
+        """Open the target; a file appears when all went well, and not at all otherwise. Raises RunError."""
+        if self.path is None:
+            yield RowWriter(sys.stdout, ".jsonl", self.top_k)
+            return
+        aside = self.path.with_name(f".{self.path.name}.partial")
+        try:
+            with aside.open("w", encoding="utf-8", newline="") as file:
+                yield RowWriter(file, self.path.suffix, self.top_k)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(self.path)
+        except OSError as error:
+            raise _cannot_write(self.path, error) from None
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+class RowWriter:
+    """Writes rows with their predictions, in the columns of the first row."""
+
+    def __init__(self, file: TextIO, suffix: str, top_k: int | None) -> None:
+        self.file, self.suffix, self.top_k = file, suffix, top_k
+        self.header: list[str] | None = None
+        self.table = csv.writer(file, delimiter="\t" if suffix == ".tsv" else ",", lineterminator="\n")
+
+    def write(self, values: Mapping[str, Any], prediction: Mapping[str, Any]) -> None:
+        """Write the columns of a row, and what was predicted for it.
+
+        Raises ValueError for a row whose own columns are called as a prediction's, or do not fit a table's header.
+        """
+        best = {**prediction, _PROBABILITIES: _best(prediction[_PROBABILITIES], self.top_k)}
+        columns = best if self.suffix == ".jsonl" else _flat(best, ranked=self.top_k is not None)
+        taken = [name for name in values if name in columns]
+        if taken:
+            raise ValueError(f"a column is called {taken[0]!r}, as one of the prediction is; rename it")
+        row = {**values, **columns}
+        if self.suffix == ".jsonl":
+            self.file.write(to_json({name: _plain(value) for name, value in row.items()}) + "\n")
+        else:
+            self._write_cells(row)
+
+    def _write_cells(self, row: Mapping[str, Any]) -> None:
+        if self.header is None:
+            self.header = list(row)
+            self.table.writerow(self.header)
+        new = [name for name in row if name not in self.header]
+        if new:
+            raise ValueError(f"column {new[0]!r} is not in the first row, which makes the header; write to a .jsonl")
+        self.table.writerow([_cell(row.get(name)) for name in self.header])
+
+    def flush(self) -> None:
+        """Hand on what was written: whoever reads a pipe waits for it."""
+        self.file.flush()
+
+
+class SetAside:
+    """The file of the rows that could not be predicted: JSON lines with the line, what is wrong, and the row itself."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: TextIO | None = None
+
+    @classmethod
+    def beside(cls, output: Output) -> SetAside:
+        """Choose its place: beside the output, or for standard output in the working directory."""
+        name = "predict" if output.path is None else str(output.path)
+        return cls(Path(f"{name}.errors.jsonl"))
+
+    @contextmanager
+    def open(self) -> Iterator[SetAside]:
+        """Be ready to take rows in. The file of an earlier run gives way; a new one appears with its first row."""
+        with self._explained():
+            self.path.unlink(missing_ok=True)
+        try:
+            yield self
+        finally:
+            if self._file is not None:
+                with self._explained():
+                    self._file.close()
+
+    def write(self, number: int, row: BadRow) -> None:
+        """Add a row."""
+        content = "row" if isinstance(row.content, dict) else "text"
+        record = {"line": row.line or None, "number": number, "error": row.problem, content: _plain(row.content)}
+        with self._explained():
+            if self._file is None:
+                self._file = self.path.open("w", encoding="utf-8")
+            self._file.write(to_json(record) + "\n")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise _cannot_write(self.path, error) from None
+
+
+def _cannot_write(path: Path, error: OSError) -> RunError:
+    return RunError(f"{path}: cannot be written: {error.strerror or error}. Free space, or name another place")
+
+
+def _best(probabilities: Mapping[str, float], top_k: int | None) -> dict[str, float]:
+    if top_k is None:
+        return dict(probabilities)
+    return dict(sorted(probabilities.items(), key=lambda item: -item[1])[:top_k])
+
+
+def _flat(prediction: Mapping[str, Any], *, ranked: bool) -> dict[str, Any]:
+    """Give every probability a column: one a label, or with `ranked` label and probability by rank."""
+    columns = {name: value for name, value in prediction.items() if name != _PROBABILITIES}
+    probabilities = prediction[_PROBABILITIES]
+    if not ranked:
+        return {**columns, **{f"probability_{name}": value for name, value in probabilities.items()}}
+    for rank, (name, value) in enumerate(probabilities.items(), start=1):
+        suffix = "" if rank == 1 else f"_{rank}"
+        columns |= {f"predicted{suffix}": name, f"probability{suffix}": value}
+    return columns
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it; dates and the like of a parquet file as text."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return json.loads(json.dumps(value, default=str)) if isinstance(value, dict | list) else str(value)
+    return value
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value).lower() if isinstance(value, bool) else str(value)

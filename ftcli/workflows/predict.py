@@ -1,0 +1,203 @@
+"""`predict`: label the rows of a file or of standard input, as a stream."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ftcli.checkpoints import SavedModel, config_of, find_saved_model
+from ftcli.config.schema import Config
+from ftcli.console import Console, Progress
+from ftcli.data.formats import BadRow
+from ftcli.data.inputs import Input, TextRow, WrongRow, windows
+from ftcli.data.outputs import Output, RowWriter, SetAside
+from ftcli.data.preparation import encode_texts
+from ftcli.errors import DataError, LaunchError
+from ftcli.evaluation import Evaluator
+from ftcli.experiments import Experiment, prepare_experiment
+from ftcli.hardware import choose_execution, start
+from ftcli.launching import check_devices, check_launch
+from ftcli.processes import Processes
+from ftcli.tasks.base import Prediction
+
+# The keys that predicting reads from the config; the weights and the labels are the run's for good.
+PREDICTED_KEYS = (
+    "data.columns.",
+    "data.empty_text",
+    "data.quoting",
+    "data.max_length",
+    "data.padding",
+    "data.pad_to_multiple_of",
+    "evaluation.batch_size",
+    "training.device",
+    "training.precision",
+)
+# Rows of like lengths share a batch, among this many batches; more would only cost memory.
+_BATCHES_A_WINDOW = 16
+
+
+def predict(
+    checkpoint: str | Path,
+    source: str | Path,
+    overrides: Iterable[str] = (),
+    *,
+    output: str | Path | None = None,
+    top_k: int | None = None,
+    skip_bad_rows: bool = False,
+    input_format: str | None = None,
+    num_processes: int | None = None,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Label the rows of a file, or with `-` of standard input, in order and never all of them in memory.
+
+    checkpoint: as for `evaluate`. output: a .jsonl, .csv or .tsv file, which appears when all went well; None is
+    standard output, as JSON lines. Each row keeps its own columns and gets `predicted` and its probabilities, of
+    the top_k labels or of all. skip_bad_rows: set rows that cannot be predicted aside in a file of their own
+    instead of stopping. input_format: lines, csv, tsv or jsonl; by default as the file's suffix says.
+    Returns, on every process, a record that counts the rows. Raises an FtcliError for whatever the user can mend.
+    """
+    console = console or Console()
+    console.calm_libraries()
+    check_launch(num_processes)
+    saved, config, rows_from, rows_to = find_all(checkpoint, source, overrides, output, top_k, input_format)
+    if rows_from.path is None and Processes.from_environment().world_size > 1:
+        raise LaunchError("standard input can be read by one process only; give a file, or leave --num-processes out")
+    experiment = prepare_experiment(config, [], trained=True)
+    accelerator = start(experiment.execution, experiment.processes)
+    model = accelerator.prepare_model(experiment.build_model().model, evaluation_mode=True)
+    started = time.perf_counter()
+    with ExitStack() as stack:
+        is_main = experiment.processes.is_main
+        aside = stack.enter_context(SetAside.beside(rows_to).open()) if is_main and skip_bad_rows else None
+        writer = stack.enter_context(rows_to.open()) if is_main else None
+        # Rows on a terminal tell themselves how far they are.
+        shown = replace(console, quiet=True) if rows_to.path is None and sys.stdout.isatty() else console
+        progress = stack.enter_context(shown.progress("predicting", None, every=10))
+        stream = _Stream(experiment, model, accelerator.device, rows_from, writer, aside, skip_bad_rows)
+        stream.run(progress)
+    seconds = time.perf_counter() - started
+    record = {
+        "checkpoint": str(saved.path),
+        "input": rows_from.name,
+        "output": rows_to.name,
+        "num_rows": stream.num_rows,
+        "num_set_aside": stream.num_bad,
+        "set_aside": str(aside.path) if aside is not None and stream.num_bad else None,
+        "num_processes": experiment.processes.world_size,
+        "seconds": round(seconds, 2),
+    }
+    _tell(record, console, rows_are_on_stdout=rows_to.path is None)
+    accelerator.end_training()
+    return record
+
+
+def find_all(
+    checkpoint: str | Path,
+    source: str | Path,
+    overrides: Iterable[str],
+    output: str | Path | None,
+    top_k: int | None,
+    input_format: str | None,
+) -> tuple[SavedModel, Config, Input, Output]:
+    """Find checkpoint, config, input and output, or raise the error that tells which is wrong."""
+    saved = find_saved_model(Path(checkpoint))
+    config = config_of(saved, overrides, PREDICTED_KEYS)
+    # No score is computed, so no metric is needed.
+    evaluation = config.evaluation.model_copy(update={"metrics": (), "best_metric": None})
+    rows_from = Input.find(str(source), input_format)
+    rows_to = Output.find(None if output is None else str(output), rows_from.path, top_k)
+    return saved, config.model_copy(update={"evaluation": evaluation}), rows_from, rows_to
+
+
+def check_predict(checkpoint: str | Path, overrides: Iterable[str], num_processes: int) -> None:
+    """Check config and devices before several workers are started."""
+    config = config_of(find_saved_model(Path(checkpoint)), overrides, PREDICTED_KEYS)
+    check_devices(num_processes, choose_execution(config.training, Processes()).device)
+
+
+class _Stream:
+    """One pass over the rows. Every process reads them all and computes its share; the main one writes."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        model: torch.nn.Module,
+        device: torch.device,
+        rows_from: Input,
+        writer: RowWriter | None,
+        aside: SetAside | None,
+        skip_bad_rows: bool,
+    ) -> None:
+        self.experiment, self.model, self.rows_from = experiment, model, rows_from
+        self.evaluator: Evaluator = experiment.evaluator(device)
+        self.writer, self.aside, self.skip_bad_rows = writer, aside, skip_bad_rows
+        self.num_rows = self.num_bad = 0
+
+    def run(self, progress: Progress) -> None:
+        """Read, predict and write, window by window."""
+        config = self.experiment.config
+        size = _BATCHES_A_WINDOW * config.evaluation.batch_size * self.experiment.processes.world_size
+        rows = self.rows_from.rows(
+            self.experiment.task.text_columns,
+            quoting=config.data.quoting,
+            keep_empty=config.data.empty_text == "keep",
+        )
+        for window in windows(rows, 1 if self.rows_from.is_terminal else size):
+            predictions = iter(self._predict([row for row in window if isinstance(row, TextRow)]))
+            for row in window:
+                self._write(row, next(predictions)) if isinstance(row, TextRow) else self._on_bad(row)
+            if self.writer is not None:
+                self.writer.flush()
+            progress.advance(rows=f"{self.num_rows:,}")
+
+    def _predict(self, rows: Sequence[TextRow]) -> list[Prediction]:
+        """Return one prediction a row; outside the main process there is nothing to do with them."""
+        if not rows:
+            return []
+        task, labels = self.experiment.task, self.experiment.labels
+        texts = {column: [row.texts[column] for row in rows] for column in task.text_columns}
+        features = encode_texts(texts, task, labels, self.experiment.tokenization)
+        reduced, _ = self.evaluator.run_model(self.model, features)
+        return task.decode(reduced, features, labels)
+
+    def _write(self, row: TextRow, prediction: Prediction) -> None:
+        prediction = {name: value for name, value in prediction.items() if name != "row"}
+        try:
+            if self.writer is not None:
+                self.writer.write(row.values, prediction)
+        except ValueError as error:
+            self._on_bad(WrongRow(row.number, BadRow(row.line, str(error), row.values)))
+        else:
+            self.num_rows += 1
+
+    def _on_bad(self, wrong: WrongRow) -> None:
+        if not self.skip_bad_rows:
+            is_unreadable = isinstance(wrong.row.content, str)
+            mending = self.rows_from.mending(self.experiment.config.data.quoting) if is_unreadable else ""
+            raise DataError(
+                f"{self.rows_from.where(wrong)}: {wrong.row.problem}{mending or '. Correct the row'}, or set such rows "
+                "aside with --on-error skip"
+            )
+        self.num_bad += 1
+        if self.aside is not None:
+            self.aside.write(wrong.number, wrong.row)
+
+
+def _tell(record: dict[str, Any], console: Console, *, rows_are_on_stdout: bool) -> None:
+    rate = record["num_rows"] / max(record["seconds"], 0.01)
+    text = (
+        f"{record['num_rows']:,} rows predicted in {record['seconds']:.1f} s ({rate:,.0f} rows/s): {record['output']}"
+    )
+    if rows_are_on_stdout:
+        console.info(text)
+    else:
+        console.result(record, text)
+    if record["num_set_aside"]:
+        console.warn(f"rows that could not be predicted: {record['num_set_aside']:,}; see {record['set_aside']}")
