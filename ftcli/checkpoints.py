@@ -44,6 +44,9 @@ class Saver:
 
             def fill(folder: Path) -> None:
                 model.save_pretrained(folder)
+                # What the last call set would be saved too; the length is model_max_length, for whoever truncates.
+                self.tokenizer.backend_tokenizer.no_truncation()
+                self.tokenizer.backend_tokenizer.no_padding()
                 self.tokenizer.save_pretrained(folder)
                 (folder / CONFIG).write_text(self.config_text, encoding="utf-8")
                 write_json(folder / RECORD, record)
@@ -54,14 +57,15 @@ class Saver:
             write_json(self.run.pointer("best"), record)
         self._prune()
 
-    def publish(self) -> Path:
-        """Put the best model, or the last where nothing was evaluated, into `model/`."""
+    def publish(self, *, card: str) -> Path:
+        """Put the best model, or the last where nothing was evaluated, and its card into `model/`."""
         chosen = self.run.pointed("best") or self.run.pointed("last")
         assert chosen is not None, "a run ends with a saved model"
         source = self.run.checkpoint(chosen["step"])
 
         def fill(folder: Path) -> None:
             shutil.copytree(source, folder, dirs_exist_ok=True)
+            (folder / "README.md").write_text(card, encoding="utf-8")
 
         write_whole_directory(self.run.model, fill)
         return self.run.model

@@ -5,17 +5,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ftcli.config.checks import looks_local
 from ftcli.config.schema import ModelSection
 from ftcli.errors import ModelError
+from ftcli.locations import PACKAGE_PREFIX, package_path
 from ftcli.tasks.base import LabelSet, Task
 from ftcli.tasks.tokenization import Tokenization
 
-PACKAGE_PREFIX = "package:"
 Result = TypeVar("Result")
 
 
@@ -77,7 +76,8 @@ def load_tokenization(section: ModelSection, architecture: Architecture, max_len
     if tokenizer.pad_token_id is None:
         raise ModelError(f"{section.name_or_path}: its tokenizer has no padding token; choose an encoder")
     limits = [max_length, tokenizer.model_max_length, architecture.max_positions or max_length]
-    return Tokenization(tokenizer, min(limits), architecture.accepts)
+    tokenizer.model_max_length = min(limits)
+    return Tokenization(tokenizer, tokenizer.model_max_length, architecture.accepts)
 
 
 def build_model(section: ModelSection, architecture: Architecture, task: Task, labels: LabelSet) -> BuiltModel:
@@ -120,16 +120,10 @@ def locate(name_or_path: str) -> str:
     """Turn `package:MODULE/PATH` into a directory without importing the package; leave other names as they are."""
     if not name_or_path.startswith(PACKAGE_PREFIX):
         return name_or_path
-    module, _, inner = name_or_path.removeprefix(PACKAGE_PREFIX).partition("/")
-    spec = find_spec(module) if module.isidentifier() else None
-    if spec is None or not spec.submodule_search_locations:
-        raise ModelError(
-            f"{name_or_path}: no installed package {module!r}; install it, or name a Hub id or a directory"
-        )
-    folder = Path(spec.submodule_search_locations[0]) / inner
-    if not folder.is_dir():
-        raise ModelError(f"{name_or_path}: the package has no directory {inner!r}")
-    return str(folder)
+    try:
+        return str(package_path(name_or_path))
+    except LookupError as error:
+        raise ModelError(f"{error.args[0]}, or name a Hub id or a directory") from None
 
 
 def _loading(section: ModelSection, load: Callable[[], Result]) -> Result:

@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # A room may import from rooms to its left, and from itself.
 ORDER = (
     "errors",
-    "console",
+    "console locations",
     "metrics.names",
     "tasks",
     "config",
@@ -29,14 +29,27 @@ ORDER = (
     "evaluation checkpoints",
     "training",
     "experiments",
-    "inspection",
+    "inspection reporting tracking",
     "launching",
     "workflows",
     "cli",
 )
 RANKS = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms.split()}
 HEAVY = {"torch", "transformers", "datasets", "evaluate", "accelerate", "sklearn", "scipy", "pyarrow", "numpy"}
-LIGHT = ("cli", "config", "tasks", "runs", "console", "errors", "metrics.names", "processes", "__init__")
+LIGHT = (
+    "cli",
+    "config",
+    "tasks",
+    "runs",
+    "reporting",
+    "tracking",
+    "console",
+    "errors",
+    "locations",
+    "metrics.names",
+    "processes",
+    "__init__",
+)
 
 
 def room_of(module: str) -> str:

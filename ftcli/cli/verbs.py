@@ -157,28 +157,35 @@ def eval_command(
 app.command("evaluate", hidden=True)(eval_command)
 
 
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="INPUT",
+        help="A .csv, .tsv, .jsonl, .parquet or .txt file, or - for lines on standard input.",
+        show_default=False,
+    ),
+]
+OutputFile = Annotated[
+    str | None, typer.Option("--output", "-o", help="A .jsonl, .csv or .tsv file; by default JSON lines on stdout.")
+]
+TopK = Annotated[int | None, typer.Option("--top-k", min=1, help="Only the K most probable labels.")]
+BadRows = Annotated[
+    OnError, typer.Option("--on-error", help="At a row that cannot be predicted: stop, or set it aside in a file.")
+]
+Format = Annotated[
+    InputFormat | None, typer.Option("--input-format", help="How to read INPUT; by default as its suffix says.")
+]
+
+
 @app.command("predict")
 def predict_command(
     checkpoint: Checkpoint,
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="INPUT",
-            help="A .csv, .tsv, .jsonl, .parquet or .txt file, or - for lines on standard input.",
-            show_default=False,
-        ),
-    ],
+    source: Source,
     overrides: Overrides = None,
-    output: Annotated[
-        str | None, typer.Option("--output", "-o", help="A .jsonl, .csv or .tsv file; by default JSON lines on stdout.")
-    ] = None,
-    top_k: Annotated[int | None, typer.Option("--top-k", min=1, help="Only the K most probable labels.")] = None,
-    on_error: Annotated[
-        OnError, typer.Option("--on-error", help="At a row that cannot be predicted: stop, or set it aside in a file.")
-    ] = OnError.STOP,
-    input_format: Annotated[
-        InputFormat | None, typer.Option("--input-format", help="How to read INPUT; by default as its suffix says.")
-    ] = None,
+    output: OutputFile = None,
+    top_k: TopK = None,
+    on_error: BadRows = OnError.STOP,
+    input_format: Format = None,
     num_processes: NumProcesses = None,
     json_output: Json = False,
     quiet: Quiet = False,
@@ -188,16 +195,8 @@ def predict_command(
     console = Console(quiet=quiet, verbose=verbose, json_output=json_output)
     format_name = input_format.value if input_format else None
     with exit_codes(console):
-        from ftcli.data.inputs import STANDARD_INPUT, Input
-        from ftcli.data.outputs import Output
-        from ftcli.errors import ConfigError
-
         find_checkpoint(checkpoint)
-        rows_to = Output.find(output, Input.find(source, format_name).path)
-        if json_output and rows_to.path is None:
-            raise ConfigError("--json: standard output holds the rows; name a file with -o")
-        if source == STANDARD_INPUT and num_processes not in (None, 1):
-            raise ConfigError("--num-processes: standard input can be read by one process only; give a file")
+        _check_streams(source, output, format_name, num_processes, json_output=json_output)
 
     def check(count: int) -> None:
         from ftcli.workflows.predict import check_predict
@@ -220,6 +219,20 @@ def predict_command(
         )
 
     with_workers(num_processes, console, check, run)
+
+
+def _check_streams(
+    source: str, output: str | None, format_name: str | None, num_processes: int | None, *, json_output: bool
+) -> None:
+    from ftcli.data.inputs import STANDARD_INPUT, Input
+    from ftcli.data.outputs import Output
+    from ftcli.errors import ConfigError
+
+    rows_to = Output.find(output, Input.find(source, format_name).path)
+    if json_output and rows_to.path is None:
+        raise ConfigError("--json: standard output holds the rows; name a file with -o")
+    if source == STANDARD_INPUT and num_processes not in (None, 1):
+        raise ConfigError("--num-processes: standard input can be read by one process only; give a file")
 
 
 @app.command("inspect-batch")

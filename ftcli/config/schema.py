@@ -31,8 +31,10 @@ Schedule = Literal[
     "warmup_stable_decay",
 ]
 
+Tracker = Literal["tensorboard", "wandb", "mlflow"]
 
-def _list_to_pair(value: Any) -> Any:
+
+def _list_to_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -143,7 +145,7 @@ class OptimizerSection(Section):
     name: Literal["adamw"] = setting("adamw", help="The optimizer", trainer=("optim",))
     learning_rate: float = setting(5e-5, help="Peak learning rate", gt=0)
     weight_decay: float = setting(0.0, help="Decoupled weight decay", ge=0)
-    betas: Annotated[tuple[Beta, Beta], BeforeValidator(_list_to_pair)] = setting(
+    betas: Annotated[tuple[Beta, Beta], BeforeValidator(_list_to_tuple)] = setting(
         (0.9, 0.999), help="Decay rates of the two moments", trainer=("adam_beta1", "adam_beta2")
     )
     epsilon: float = setting(1e-8, help="Added to the denominator", gt=0, trainer=("adam_epsilon",))
@@ -192,7 +194,16 @@ class LoggingSection(Section):
     """What is shown while training."""
 
     every_steps: Positive = setting(
-        10, help="Updates between two plain progress lines", changes_result=False, trainer=("logging_steps",)
+        10,
+        help="Updates between two plain progress lines, and two values of a tracker",
+        changes_result=False,
+        trainer=("logging_steps",),
+    )
+    trackers: Annotated[tuple[Tracker, ...], BeforeValidator(_list_to_tuple)] = setting(
+        (),
+        help="Programs that follow the run: tensorboard, wandb, mlflow",
+        changes_result=False,
+        trainer=("report_to",),
     )
 
 

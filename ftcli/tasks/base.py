@@ -193,3 +193,7 @@ class Task(ABC):
     def describe(self, target: Mapping[str, Any], labels: LabelSet) -> list[str]:
         """Say in words what one feature's targets are, for `inspect-batch`."""
         return [f"{name}: {value}" for name, value in target.items()]
+
+    @abstractmethod
+    def example_code(self, model: str) -> str:
+        """Return a few lines of Python that use a saved model without ftcli, for its card."""

@@ -206,6 +206,25 @@ class TextClassification(Task):
         """Name the label."""
         return [f"label: {labels.names[int(target['labels'])]} (id {int(target['labels'])})"]
 
+    def example_code(self, model: str) -> str:
+        """Show the pipeline of transformers."""
+        is_pair = len(self.columns.text) == 2
+        example = '{"text": "One text.", "text_pair": "Another."}' if is_pair else '"A text."'
+        lines = [
+            "from transformers import pipeline",
+            "",
+            f'classify = pipeline("text-classification", model="{model}")',
+            f"print(classify({example}, top_k=None, truncation=True))",
+        ]
+        if is_pair:
+            lines += [
+                "",
+                "from sentence_transformers import CrossEncoder",
+                "",
+                f'print(CrossEncoder("{model}").predict([("One text.", "Another.")], apply_softmax=True))',
+            ]
+        return "\n".join(lines)
+
 
 def _is_missing(value: Any) -> bool:
     return value is None or value == ""

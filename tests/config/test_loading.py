@@ -108,7 +108,7 @@ def test_a_name_of_training_arguments_is_answered_with_ours(key: str, ours: str)
             "batch_size: 1\n", "did you mean training.batch_size or evaluation.batch_size?", id="two sections"
         ),
         pytest.param("training.epochs: 1\n", "write epochs below training, without the dot", id="dotted"),
-        pytest.param("logging: {xyz: 1}\n", "logging takes every_steps", id="nothing near"),
+        pytest.param("logging: {xyz: 1}\n", "logging takes every_steps, trackers", id="nothing near"),
     ],
 )
 def test_an_unknown_key_is_answered_with_the_nearest(more: str, hint: str) -> None:

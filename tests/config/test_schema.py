@@ -112,6 +112,7 @@ def test_what_does_not_change_the_result_is_this_and_no_more() -> None:
         "evaluation.batch_size",
         "logging",
         "logging.every_steps",
+        "logging.trackers",
         "output_dir",
     }
 

@@ -24,7 +24,7 @@ PAIRS = ["sentence1", "sentence2"]
 def make_run(folder: Path, *, text: Any, rows: list[tuple[object, ...]], header: tuple[str, ...]) -> Path:
     """Train a tiny model for a few updates: enough to tell rows apart."""
     config = {
-        "model": {"name_or_path": str(save_tiny_model(folder / "tiny", dropout=0.0))},
+        "model": {"name_or_path": str(save_tiny_model(folder / "tiny", dropout=0.0, initializer_range=0.5))},
         "data": {
             "files": {
                 "train": str(write_table(folder / "train.csv", header, rows)),
@@ -33,7 +33,7 @@ def make_run(folder: Path, *, text: Any, rows: list[tuple[object, ...]], header:
             "columns": {"text": text, "label": "label"},
         },
         "training": {"epochs": 6, "batch_size": 8},
-        "optimizer": {"learning_rate": 5e-3},
+        "optimizer": {"learning_rate": 3e-4},
         "evaluation": {"batch_size": 4},
         "output_dir": str(folder / "run"),
     }

@@ -1,0 +1,88 @@
+"""Follow a run in TensorBoard, Weights & Biases or MLflow, through Accelerate's trackers.
+
+A run is worth more than its curves: a tracker that fails is told once and left out, and the run goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ftcli.config.schema import Config
+from ftcli.console import Console
+from ftcli.errors import ConfigError
+
+PROJECT = "ftcli"
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Raise ConfigError for trackers that are not installed: better now than after the run."""
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"logging.trackers: {', '.join(missing)} not installed; pip install {' '.join(missing)}, or take it out"
+        )
+
+
+class Trackers:
+    """The trackers of one run. Only the main process holds one."""
+
+    def __init__(self, names: Sequence[str], run: Path, console: Console) -> None:
+        self.names, self.run, self.console = names, run, console
+        self.active: dict[str, Any] = {}
+
+    def start(self, config: Config) -> None:
+        """Open each tracker and give it the config, flat."""
+        for name in self.names:
+
+            def begin(name: str = name) -> None:
+                tracker = _open(name, self.run)
+                tracker.start()
+                self.active[name] = tracker
+                tracker.store_init_configuration(_flat(config.model_dump(mode="json")))
+
+            self._attempt(name, begin)
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Give each tracker the values of a step."""
+        for name, tracker in list(self.active.items()):
+            self._attempt(name, partial(tracker.log, dict(values), step=step))
+
+    def finish(self) -> None:
+        """Close each tracker."""
+        for name, tracker in list(self.active.items()):
+            self._attempt(name, tracker.finish)
+        self.active.clear()
+
+    def _attempt(self, name: str, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception as error:
+            # Whatever it is (three libraries, and the network), it is not worth the run.
+            self.active.pop(name, None)
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            self.console.warn(f"{name} failed and is left out from here on: {reason}")
+
+
+def _open(name: str, run: Path) -> Any:
+    from accelerate.tracking import MLflowTracker, TensorBoardTracker, WandBTracker
+
+    if name == "tensorboard":
+        return TensorBoardTracker(run_name="", logging_dir=run / "tensorboard")
+    if name == "wandb":
+        return WandBTracker(run_name=PROJECT, name=run.name, dir=str(run))
+    return MLflowTracker(experiment_name=PROJECT, run_name=run.name)
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Write the sections of a config as dotted keys, and every value as a tracker takes it."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value if isinstance(value, bool | int | float) else str(value)
+    return flat
