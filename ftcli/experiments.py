@@ -16,6 +16,7 @@ from ftcli.data.sources import load_split
 from ftcli.errors import ConfigError
 from ftcli.evaluation import Evaluator
 from ftcli.hardware import Execution, choose_execution
+from ftcli.hub import check_hub, needed_repositories
 from ftcli.metrics.names import HUB_PREFIX, LOSS
 from ftcli.modeling import Architecture, BuiltModel, build_model, load_tokenization, read_architecture
 from ftcli.optimization import build_optimizer, build_schedule
@@ -154,6 +155,7 @@ def prepare_experiment(
     trained: the config's model is one of our own, and its labels are the run's; otherwise they come from the
     train split. Raises ConfigError, DataError or ModelError.
     """
+    check_hub(needed_repositories(config, reads_data=bool(split_names)))
     processes = Processes.from_environment()
     execution = choose_execution(config.training, processes)
     _check_remote_code(config, allow_remote_code)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from ftcli.config.checks import looks_local
 from ftcli.config.schema import ModelSection
 from ftcli.errors import ModelError
+from ftcli.hub import MODEL, Repository, explain
 from ftcli.locations import PACKAGE_PREFIX, package_path
 from ftcli.tasks.base import LabelSet, Task
 from ftcli.tasks.tokenization import Tokenization
@@ -138,10 +139,10 @@ def _loading(section: ModelSection, load: Callable[[], Result]) -> Result:
         return load()
     except Exception as error:
         # transformers, tokenizers and safetensors raise a dozen classes here, some of them plain Exception.
+        if not looks_local(location):
+            raise ModelError(explain(error, Repository(MODEL, section.name_or_path), section.revision)) from None
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise ModelError(
-            f"{section.name_or_path}: cannot be loaded: {reason}. Check model.name_or_path and model.revision"
-        ) from None
+        raise ModelError(f"{section.name_or_path}: cannot be loaded: {reason}. Check model.name_or_path") from None
 
 
 def _source_options(location: str, revision: str | None) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def check_free(path: Path, *, overwrite: bool) -> None:
         if not run.is_run():
             raise RunError(f"{path}: holds files that are no ftcli run; choose another output_dir")
         known = read_json(run.status)
-        if overwrite and _is_alive(known):
+        if overwrite and is_alive(known):
             raise RunError(f"{path}: process {known['pid']} is still writing this run; stop it first")
         if not overwrite:
             status = known.get("status", "unknown")
@@ -212,15 +212,27 @@ def _remove_run(run: RunDirectory) -> None:
     shutil.rmtree(aside)
 
 
-def _is_alive(status: Mapping[str, Any]) -> bool:
-    """Whether the process of a running run is known to live, on this machine."""
+def is_alive(status: Mapping[str, Any]) -> bool:
+    """Whether another process, on this machine, is known to be writing a run."""
+    return status.get("pid") != os.getpid() and _process_exists(status) is True
+
+
+def has_died(status: Mapping[str, Any]) -> bool:
+    """Whether a run says that it is running, and its process on this machine is gone."""
+    return _process_exists(status) is False
+
+
+def _process_exists(status: Mapping[str, Any]) -> bool | None:
+    """Look for the process of a running run; None where nothing can be said."""
     if status.get("status") != "running" or status.get("host") != platform.node():
-        return False
+        return None
     try:
         os.kill(int(status["pid"]), 0)
+    except PermissionError:
+        return True
     except (OSError, KeyError, ValueError):
         return False
-    return int(status["pid"]) != os.getpid()
+    return True
 
 
 def _cannot_write(path: Path, error: Exception) -> RunError:

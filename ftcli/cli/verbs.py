@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +21,9 @@ from ftcli.cli.app import (
     with_workers,
 )
 from ftcli.console import Console
+
+if TYPE_CHECKING:
+    from ftcli.config.schema import Config
 
 ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file.", show_default=False)]
 Checkpoint = Annotated[
@@ -46,6 +49,15 @@ class InputFormat(Enum):
     CSV = "csv"
     TSV = "tsv"
     JSONL = "jsonl"
+
+
+def tell_hub(config: Config, console: Console) -> None:
+    """Find out whether what is needed of the Hub can be had, before its client is imported."""
+    from ftcli.hub import check_hub, needed_repositories
+
+    note = check_hub(needed_repositories(config))
+    if note:
+        console.info(note)
 
 
 def find_checkpoint(checkpoint: str) -> None:
@@ -81,6 +93,7 @@ def train_command(
         loaded = load_config(config, overrides or ())
         if not dry_run:
             check_free(Path(loaded.output_dir), overwrite=overwrite)
+        tell_hub(loaded, console)
 
     def check(count: int) -> None:
         from ftcli.workflows.train import check_train
@@ -251,7 +264,39 @@ def inspect_batch_command(
         from ftcli.config.loading import load_config
 
         loaded = load_config(config, overrides or ())
+        tell_hub(loaded, console)
         tell_start(console)
         from ftcli.workflows.inspect_batch import inspect_batch
 
         inspect_batch(loaded, split=split, index=index, console=console)
+
+
+@app.command("push")
+def push_command(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A finished run, or its model/.", show_default=False)],
+    repo_id: Annotated[str, typer.Argument(metavar="REPO_ID", help="OWNER/NAME on the Hub.", show_default=False)],
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    json_output: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Upload the model of a finished run, with its card, to the Hub."""
+    console = Console(quiet=quiet, verbose=verbose, json_output=json_output)
+    with exit_codes(console):
+        from ftcli.workflows.push import push
+
+        push(run, repo_id, private=private, console=console)
+
+
+@app.command("runs")
+def runs_command(
+    folder: Annotated[str, typer.Argument(metavar="[DIR]", help="Where the runs are.", show_default=False)] = "runs",
+    json_output: Json = False,
+) -> None:
+    """List the runs in a directory: when, config, data, steps, scores, status."""
+    console = Console(json_output=json_output)
+    with exit_codes(console):
+        from ftcli.reporting.table import list_runs, render_runs
+
+        runs = list_runs(Path(folder))
+        console.result({"runs": runs}, render_runs(folder, runs))

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from ftcli.config.schema import Config
+from ftcli.locations import PACKAGE_PREFIX
 from ftcli.metrics.names import HUB_PREFIX, LOSS
 from ftcli.tasks import TASKS
 
@@ -32,14 +33,19 @@ def cross_check(config: Config) -> Iterator[tuple[str, str]]:
 def _check_idle_keys(config: Config) -> Iterator[tuple[str, str]]:
     """Find keys that were set and would do nothing."""
     data = config.data
-    if data.path is not None and looks_local(data.path):
+    if data.path is not None and not is_on_hub(data.path):
         for name in ("name", "revision"):
             if getattr(data, name) is not None:
                 yield f"data.{name}", f"is for data sets of the Hub, and {data.path} is local; set data.{name}=null"
-    if config.model.revision is not None and looks_local(config.model.name_or_path):
+    if config.model.revision is not None and not is_on_hub(config.model.name_or_path):
         yield "model.revision", f"is for models of the Hub, and {config.model.name_or_path} is local; remove it"
     if config.evaluation.early_stopping_patience is not None and config.evaluation.every == "never":
         yield "evaluation.early_stopping_patience", "nothing is evaluated with evaluation.every=never; remove one"
+
+
+def is_on_hub(name: str) -> bool:
+    """Whether a model's or a data set's name is one of the Hub: no path, and nothing of an installed package."""
+    return not name.startswith(PACKAGE_PREFIX) and not looks_local(name)
 
 
 def looks_local(path: str) -> bool:

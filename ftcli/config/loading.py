@@ -17,6 +17,7 @@ from ftcli.config.explanations import Problem, describe, explain
 from ftcli.config.schema import Config, config_type
 from ftcli.config.yaml import Document, YamlError, dump, parse
 from ftcli.errors import ConfigError, list_problems
+from ftcli.locations import PACKAGE_PREFIX, package_path
 from ftcli.tasks import TASKS
 
 COMMAND_LINE = "command line"
@@ -56,7 +57,7 @@ class _Raw:
         if isinstance(source, Config):
             values = source.model_dump(mode="json")
             return cls("config", Document(values), values)
-        document = _read(Path(source))
+        document = _read(source)
         if not isinstance(document.value, dict):
             raise ConfigError(f"{source}: expected keys such as model: and data:, found {describe(document.value)}")
         values = document.value
@@ -109,7 +110,11 @@ class _Raw:
             raise ConfigError(list_problems(self.name, lines))
 
 
-def _read(path: Path) -> Document:
+def _read(source: str | Path) -> Document:
+    try:
+        path = package_path(str(source)) if str(source).startswith(PACKAGE_PREFIX) else Path(source)
+    except LookupError as error:
+        raise ConfigError(str(error.args[0])) from None
     try:
         return parse(path.read_text(encoding="utf-8-sig"))
     except YamlError as error:
@@ -144,7 +149,9 @@ def _absolute(config: Config) -> Config:
 
     def absolute(path: str | None) -> str | None:
         # abspath keeps symlinks; os.path.expanduser keeps the ~ of an unknown user, Path.expanduser raises.
-        return path if path is None else os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
+        if path is None or path.startswith(PACKAGE_PREFIX):
+            return path
+        return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
 
     model, data = config.model, config.data
     if looks_local(model.name_or_path):

@@ -10,12 +10,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ftcli.config.checks import looks_local
+from ftcli.config.checks import is_on_hub
 from ftcli.config.schema import DataSection
 from ftcli.data import files
 from ftcli.data.formats import cell
 from ftcli.data.rows import SplitRows, complete_rows, cut_validation, digest, task_columns
 from ftcli.errors import DataError, ModelError
+from ftcli.hub import DATA, Repository, explain
+from ftcli.locations import PACKAGE_PREFIX, package_path
 from ftcli.tasks.base import Task
 
 # Raise it when the same file would be read into other rows.
@@ -49,8 +51,8 @@ def _read_split(data: DataSection, split: str, task: Task) -> SplitRows:
     try:
         if data.files is not None:
             return _from_file(_named_file(data, split), split, data, task)
-        if data.path is not None and looks_local(data.path):
-            return _from_local(Path(data.path), split, data, task)
+        if data.path is not None and not is_on_hub(data.path):
+            return _from_local(_located(data.path), split, data, task)
         return _from_hub(data, split, task)
     except OSError as error:
         raise DataError(f"{error.filename or data.path}: cannot be read: {error.strerror or error}") from None
@@ -68,7 +70,7 @@ def _named_file(data: DataSection, split: str) -> Path:
     by_split = {name: path for name, path in named if path is not None}
     if split not in by_split:
         raise _NoSplitError("data.files", split, list(by_split))
-    return _existing(Path(by_split[split]))
+    return _existing(_located(by_split[split]))
 
 
 def _from_local(path: Path, split: str, data: DataSection, task: Task) -> SplitRows:
@@ -144,12 +146,9 @@ def _from_hub(data: DataSection, split: str, task: Task) -> SplitRows:
     try:
         splits = load_dataset(data.path, data.name, revision=data.revision)
     except Exception as error:
-        # Whatever the Hub client raises (a dozen classes of three libraries) means one thing to the user.
-        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-        raise ModelError(
-            f"data set {data.path!r}: cannot be loaded from the Hub: {reason}. Check data.path, data.name "
-            "and data.revision, or name a local folder or data.files"
-        ) from None
+        # Whatever the Hub client raises: a dozen classes of three libraries.
+        reason = explain(error, Repository(DATA, data.path), data.revision)
+        raise ModelError(f"{reason}. Or name a local folder as data.path, or data.files") from None
     return _from_datasets(splits, data.path, split, task)
 
 
@@ -167,6 +166,16 @@ def _from_datasets(splits: Any, source: str, split: str, task: Task) -> SplitRow
     }
     dataset = dataset.with_format(None).select_columns(names)
     return SplitRows(split, source, dataset, digest(splits[split]._fingerprint, names, declared), declared)
+
+
+def _located(name: str) -> Path:
+    """Return a local path, also that of something in an installed package."""
+    if not name.startswith(PACKAGE_PREFIX):
+        return Path(name)
+    try:
+        return package_path(name)
+    except LookupError as error:
+        raise DataError(str(error.args[0])) from None
 
 
 def _existing(path: Path) -> Path:

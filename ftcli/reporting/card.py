@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ftcli.config.checks import looks_local
+from ftcli.config.checks import is_on_hub, looks_local
 from ftcli.config.loading import load_config
 from ftcli.config.schema import Config
-from ftcli.locations import PACKAGE_PREFIX
 from ftcli.runs import RunDirectory, read_json
 
 
@@ -38,14 +37,14 @@ def model_card(run: RunDirectory) -> str:
 def _metadata(title: str, config: Config, evaluation: Mapping[str, Any]) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
-    is_hub_data = config.data.path is not None and not _is_local(config.data.path)
+    is_hub_data = config.data.path is not None and is_on_hub(config.data.path)
     facts: dict[str, Any] = {
         "library_name": "transformers",
         "pipeline_tag": config.task,
         "tags": ["ftcli"],
         "metrics": [name for name in evaluation.get("scores", {}) if name != "loss"] or None,
     }
-    if not _is_local(config.model.name_or_path):
+    if is_on_hub(config.model.name_or_path):
         facts["base_model"] = config.model.name_or_path
     if is_hub_data:
         facts["datasets"] = [config.data.path]
@@ -99,14 +98,14 @@ def _scores(evaluation: Mapping[str, Any]) -> str:
 def _data(config: Config, data: Mapping[str, Any]) -> str:
     rows = []
     for name, split in data.items():
-        source = Path(split["source"]).name if _is_local(split["source"]) else split["source"]
+        source = split["source"] if is_on_hub(split["source"]) else Path(split["source"]).name
         origin = f"held out of `{split['held_out_of']}`" if split["held_out_of"] else f"`{source}`"
         labels = _listed(f"{label} {count:,}" for label, count in split["labels"].items())
         rows.append((name, f"{split['num_rows']:,}", origin, labels))
     left_out = sum(split["num_left_out"] for split in data.values())
     note = f"\n\n{left_out:,} rows without text or label were left out." if left_out else ""
     named = filter(None, (config.data.path, config.data.name, config.data.revision))
-    hub = f"Data set `{' '.join(named)}`.\n\n" if config.data.path and not _is_local(config.data.path) else ""
+    hub = f"Data set `{' '.join(named)}`.\n\n" if config.data.path and is_on_hub(config.data.path) else ""
     return f"{hub}{_table(('split', 'rows', 'source', 'labels'), rows)}{note}"
 
 
@@ -155,10 +154,6 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _listed(names: Iterable[str], most: int = 12) -> str:
     names = list(names)
     return ", ".join(names[:most]) + (f", … ({len(names)})" if len(names) > most else "")
-
-
-def _is_local(name: str) -> bool:
-    return name.startswith(PACKAGE_PREFIX) or looks_local(name)
 
 
 def _named(model: str) -> str:

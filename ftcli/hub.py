@@ -1,0 +1,203 @@
+"""The Hub: whether it answers, found out before its client is imported, and what its errors mean to a person."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from ftcli.config.checks import is_on_hub
+from ftcli.config.schema import Config
+from ftcli.errors import ModelError
+
+MODEL, DATA = "model", "data set"
+_PROBE_SECONDS = 2.0
+# An answer is believed for so long; a notebook may come back when the network does.
+_VALID_SECONDS = 60.0
+# Set beside HF_HUB_OFFLINE when it was us who found the Hub silent.
+_SILENT = "FTCLI_HUB_SILENT"
+_probed: dict[str, tuple[float, bool]] = {}
+
+
+class Repository(NamedTuple):
+    """Something of the Hub that a run needs. kind: MODEL or DATA."""
+
+    kind: str
+    name: str
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether the cache of huggingface_hub or datasets knows it at all."""
+        prefix = "models" if self.kind == MODEL else "datasets"
+        parts = self.name.split("/")
+        places = [_hub_cache() / "--".join((prefix, *parts))]
+        if self.kind == DATA:
+            places.append(_datasets_cache() / "___".join(parts))
+        return any(place.is_dir() for place in places)
+
+
+def needed_repositories(config: Config, *, reads_data: bool = True) -> list[Repository]:
+    """List what a run needs of the Hub. reads_data: whether it reads the splits of its config."""
+    needed = [Repository(MODEL, config.model.name_or_path)]
+    if reads_data and config.data.path is not None:
+        needed.append(Repository(DATA, config.data.path))
+    return [repository for repository in needed if is_on_hub(repository.name)]
+
+
+def check_hub(needed: Iterable[Repository]) -> str | None:
+    """See that what is needed of the Hub can be had, from it or from the cache; return what is worth telling.
+
+    If the Hub does not answer, its clients are told to work offline (they would retry for a minute): the variable
+    is read when they are imported, so call this before. Raises ModelError for what is not in the cache either.
+    """
+    needed = list(needed)
+    if not needed or is_online():
+        return None
+    missing = [f"{repository.kind} {repository.name!r}" for repository in needed if not repository.is_cached]
+    if missing:
+        raise ModelError(
+            f"{why_offline()}, and the cache ({_hub_cache()}) has no {' and no '.join(missing)}. Connect once to "
+            "download, or name local ones with model.name_or_path and data.path"
+        )
+    return f"{why_offline()}: working from the cache"
+
+
+def is_online() -> bool:
+    """Whether the Hub answers; if not, its clients are told."""
+    if _is_offline():
+        return False
+    endpoint = _endpoint()
+    if not _answers(endpoint):
+        _set_offline(endpoint)
+        return False
+    return True
+
+
+def why_offline() -> str:
+    """Say why nothing is asked of the Hub."""
+    silent = os.environ.get(_SILENT)
+    return f"{silent} does not answer" if silent else "HF_HUB_OFFLINE is set"
+
+
+def explain(error: BaseException, repository: Repository, revision: str | None) -> str:
+    """Say what a failed download means, and what to do: the error of the client is somewhere in the chain."""
+    kind, name = repository
+    names, status = _class_names(error), _status(error)
+    page = f"{_endpoint()}/{'datasets/' if kind == DATA else ''}{name}"
+    where = f"{kind} {name!r}"
+    if "GatedRepoError" in names or "gated dataset" in str(error):
+        return f"{where}: is gated; ask for access at {page}, then log in: hf auth login, or set HF_TOKEN"
+    if "RevisionNotFoundError" in names:
+        key = "model.revision" if kind == MODEL else "data.revision"
+        return f"{where}: has no revision {revision!r}; see {page}, and correct {key}"
+    if "OfflineModeIsEnabled" in names or _is_offline():
+        told = f"not wholly in the cache ({_hub_cache()}), and {why_offline()}"
+        return f"{where}: {told}. Connect once to download, or name a local directory"
+    if names & {"RepositoryNotFoundError", "DatasetNotFoundError"}:
+        return f"{where}: not on the Hub ({_endpoint()}), or private; check the name, or log in: hf auth login"
+    if names & {
+        "RemoteProtocolError",
+        "ReadError",
+        "ConnectError",
+        "ReadTimeout",
+        "ConnectTimeout",
+        "LocalEntryNotFoundError",
+    }:
+        return f"{where}: the connection to {_endpoint()} broke; what is whole is kept, so try again"
+    if status in (401, 403):
+        return f"{where}: {_endpoint()} does not allow it ({status}); log in with hf auth login, or set HF_TOKEN"
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    return f"{where}: the Hub: {reason}"
+
+
+def _status(error: BaseException) -> int | None:
+    """Return the HTTP status of an answer that was an error."""
+    return getattr(getattr(error, "response", None), "status_code", None)
+
+
+def _class_names(error: BaseException) -> set[str]:
+    """Name the classes of an error and of all that led to it."""
+    names: set[str] = set()
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        names |= {cls.__name__ for cls in type(link).__mro__}
+        link = link.__cause__ or link.__context__
+    return names
+
+
+def _endpoint() -> str:
+    return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+
+
+def _is_offline() -> bool:
+    """Whether offline work was asked for, by a person or by us while our finding is fresh."""
+    silent = os.environ.get(_SILENT)
+    if silent is not None and time.monotonic() - _probed.get(silent, (time.monotonic(), False))[0] > _VALID_SECONDS:
+        return False
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def _set_offline(endpoint: str) -> None:
+    os.environ.update({"HF_HUB_OFFLINE": "1", _SILENT: endpoint})
+    _tell_clients(offline=True)
+
+
+def _tell_clients(*, offline: bool) -> None:
+    """Reach the clients that were imported before, as in a notebook."""
+    for module in ("huggingface_hub.constants", "datasets.config"):
+        if module in sys.modules:
+            sys.modules[module].HF_HUB_OFFLINE = offline  # type: ignore[attr-defined]
+
+
+def _answers(endpoint: str) -> bool:
+    """Whether anything answers there, within two seconds and looked up once a minute."""
+    moment, answered = _probed.get(endpoint, (0.0, False))
+    if endpoint in _probed and time.monotonic() - moment < _VALID_SECONDS:
+        return answered
+    found: list[bool] = []
+    # In a thread of its own: looking a name up knows no time limit.
+    probe = threading.Thread(target=lambda: found.append(_connects(endpoint)), daemon=True)
+    probe.start()
+    probe.join(_PROBE_SECONDS)
+    answers = bool(found and found[0])
+    _probed[endpoint] = (time.monotonic(), answers)
+    if answers and _SILENT in os.environ:
+        del os.environ[_SILENT], os.environ["HF_HUB_OFFLINE"]
+        _tell_clients(offline=False)
+    return answers
+
+
+def _connects(endpoint: str) -> bool:
+    parts = urlsplit(endpoint)
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    if proxy and parts.hostname and not urllib.request.proxy_bypass(parts.hostname):
+        parts = urlsplit(proxy if "//" in proxy else f"//{proxy}")
+    port = parts.port or (80 if parts.scheme == "http" else 443)
+    try:
+        socket.create_connection((parts.hostname or "", port), timeout=_PROBE_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def _hub_cache() -> Path:
+    """Where huggingface_hub keeps files; see its documentation of environment variables."""
+    return Path(os.environ.get("HF_HUB_CACHE") or _hub_home() / "hub").expanduser()
+
+
+def _datasets_cache() -> Path:
+    return Path(os.environ.get("HF_DATASETS_CACHE") or _hub_home() / "datasets").expanduser()
+
+
+def _hub_home() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("HF_HOME") or Path(cache) / "huggingface").expanduser()
