@@ -1,10 +1,11 @@
+# make demo    installs ftcli into .venv, fine-tunes the example that comes with it, and uses it
 # make test    installs what the tests need into .venv and runs them
 # make check   lint, types and tests: what CI runs
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install test lint types check clean
+.PHONY: install demo test lint types check clean
 
 install: $(VENV)/.installed
 
@@ -12,6 +13,22 @@ $(VENV)/.installed: pyproject.toml .ci/constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/.demo
+	$(BIN)/ftcli train --overwrite
+	$(BIN)/ftcli eval runs/quickstart
+	$(BIN)/ftcli predict runs/quickstart ftcli/quickstart/unseen.tsv --top-k 1 -q
+	@echo
+	@echo 'The model is runs/quickstart/model, its card runs/quickstart/model/README.md. Next, with a table of your own:'
+	@echo '  . $(VENV)/bin/activate'
+	@echo '  ftcli train configs/text-classification.yaml data.files.train=FILE.csv data.columns.text=TEXT data.columns.label=LABEL output_dir=runs/mine'
+	@echo '  ftcli predict runs/mine FILE.csv -o labelled.csv'
+
+$(VENV)/.demo: pyproject.toml .ci/constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[demo]'
 	touch $@
 
 test: install

@@ -148,13 +148,16 @@ def write_config(tmp_path: Path, still_model: Path, pair_data: Path) -> ConfigWr
     return write
 
 
-def run_ftcli(*arguments: object, timeout: int = 300, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_ftcli(
+    *arguments: object, timeout: int = 300, cwd: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run `ftcli ARGUMENTS` as a user does, in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "ftcli", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=timeout,
+        cwd=cwd,
         env={**os.environ, **environment},
         check=False,
     )

@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # A room may import from rooms to its left, and from itself.
 ORDER = (
     "errors",
-    "console locations",
+    "console locations quickstart",
     "metrics.names",
     "tasks",
     "config",

@@ -67,10 +67,33 @@ def find_checkpoint(checkpoint: str) -> None:
     find_saved_model(Path(checkpoint))
 
 
+ConfigAndOverrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[CONFIG] [KEY=VALUE]...",
+        help="A YAML file, and what is laid over it, such as training.epochs=1. Without CONFIG: ./ftcli.yaml, else the "
+        "example that comes with ftcli.",
+        show_default=False,
+    ),
+]
+
+
+def find_config(arguments: list[str], console: Console) -> tuple[str, list[str]]:
+    """Tell CONFIG from what is laid over it; without one take ./ftcli.yaml, else the example, and say so."""
+    if arguments and ("=" not in arguments[0] or Path(arguments[0]).is_file()):
+        return arguments[0], arguments[1:]
+    if Path("ftcli.yaml").is_file():
+        console.info("no CONFIG given: ftcli.yaml")
+        return "ftcli.yaml", arguments
+    from ftcli.quickstart import CONFIG
+
+    console.info(f"no CONFIG given and no ftcli.yaml here: the example, {CONFIG}")
+    return CONFIG, arguments
+
+
 @app.command("train")
 def train_command(
-    config: ConfigFile,
-    overrides: Overrides = None,
+    arguments: ConfigAndOverrides = None,
     num_processes: NumProcesses = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run.")] = False,
     dry_run: Annotated[
@@ -90,7 +113,8 @@ def train_command(
         from ftcli.runs import check_free
 
         check_launch(num_processes)
-        loaded = load_config(config, overrides or ())
+        config, overrides = find_config(arguments or [], console)
+        loaded = load_config(config, overrides)
         if not dry_run:
             check_free(Path(loaded.output_dir), overwrite=overwrite)
         tell_hub(loaded, console)

@@ -145,7 +145,8 @@ def cut_validation(train: SplitRows, task: Task, data: DataSection, split: str) 
     is_validation = split == data.validation_split
     mask = held_out if is_validation else ~held_out
     reasons = (data.validation_fraction, data.split_seed, is_validation)
-    return train.keep(mask, *reasons, split=split, cut_from=train.split)
+    num_left_out = 0 if is_validation else train.num_left_out  # so that each row is counted once
+    return train.keep(mask, *reasons, split=split, cut_from=train.split, num_left_out=num_left_out)
 
 
 def hold_out(strata: Sequence[Hashable], *, fraction: float, seed: int) -> np.ndarray:

@@ -115,6 +115,7 @@ class TrainingRun:
         self.console.info(f"model: {self.directory.model}")
         if self.judge.split is not None:
             self.console.info(f"evaluate it: ftcli eval {self.directory.path}")
+        self.console.info(f"use it: ftcli predict {self.directory.path} INPUT -o OUTPUT.csv")
         return record
 
     def _on_step(self, record: StepRecord) -> None:

@@ -1,0 +1,74 @@
+"""From a table of one's own to predictions in three commands, as the README says."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from conftest import pair_rows, run_ftcli
+
+TEMPLATE = Path(__file__).parents[1] / "configs" / "text-classification.yaml"
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """60 reviews with labels in words, a quote, a comma, a text that is missing, and a label that is."""
+    rows = [(first, ("bad", "good", "mixed")[number % 3]) for number, (first, _, _) in enumerate(pair_rows(57))]
+    rows += [('they said "good", and it is', "good"), ("", "bad"), ("the fish sleeps", "")]
+    with (tmp_path / "reviews.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("review", "stars_label"), *rows])
+    return tmp_path / "reviews.csv"
+
+
+def test_three_commands_lead_from_a_table_to_predictions(table: Path, tmp_path: Path, tiny_model: Path) -> None:
+    overrides = [
+        "data.files.train=reviews.csv",
+        "data.columns.text=review",
+        "data.columns.label=stars_label",
+        "output_dir=runs/reviews",
+        f"model.name_or_path={tiny_model}",
+    ]
+    trained = run_ftcli("train", TEMPLATE, *overrides, cwd=tmp_path)
+    scored = run_ftcli("eval", "runs/reviews", "--json", cwd=tmp_path)
+    predicted = run_ftcli(
+        "predict", "runs/reviews", "reviews.csv", "-o", "labelled.csv", "--on-error", "skip", cwd=tmp_path
+    )
+
+    assert [done.returncode for done in (trained, scored, predicted)] == [0, 0, 0], trained.stderr + predicted.stderr
+    assert "2 incomplete rows left out" in trained.stderr
+    assert "held out of train" in trained.stderr
+    assert json.loads(scored.stdout)["num_examples"] == 6
+    with (tmp_path / "labelled.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 59
+    assert rows[57]["review"] == 'they said "good", and it is'
+    assert {row["predicted"] for row in rows} <= {"bad", "good", "mixed"}
+    assert "rows that could not be predicted: 1; see labelled.csv.errors.jsonl" in predicted.stderr
+
+
+def test_the_run_says_what_was_left_out_and_held_out(table: Path, tmp_path: Path, tiny_model: Path) -> None:
+    overrides = [f"data.files.train={table}", "data.columns.text=review", "data.columns.label=stars_label"]
+    run_ftcli("train", TEMPLATE, *overrides, f"model.name_or_path={tiny_model}", "training.epochs=1", cwd=tmp_path)
+
+    data = json.loads((tmp_path / "runs" / "text-classification" / "data.json").read_text(encoding="utf-8"))
+    assert {name: (split["num_rows"], split["held_out_of"]) for name, split in data.items()} == {
+        "train": (52, None),
+        "validation": (6, "train"),
+    }
+    assert [split["num_left_out"] for split in data.values()] == [2, 0]
+    assert data["validation"]["labels"] == {"bad": 2, "good": 2, "mixed": 2}
+
+
+def test_another_seed_is_scored_on_the_same_rows(table: Path, tmp_path: Path, tiny_model: Path) -> None:
+    overrides = [f"data.files.train={table}", "data.columns.text=review", "data.columns.label=stars_label"]
+    rows = []
+    for seed in (1, 2):
+        more = [f"seed={seed}", f"output_dir=runs/{seed}", f"model.name_or_path={tiny_model}", "training.epochs=1"]
+        run_ftcli("train", TEMPLATE, *overrides, *more, cwd=tmp_path)
+        lines = (tmp_path / "runs" / str(seed) / "predictions" / "validation.jsonl").read_text(encoding="utf-8")
+        rows.append([json.loads(line)["row"] for line in lines.splitlines()])
+
+    assert rows[0] == rows[1]
+    assert len(rows[0]) == 6
