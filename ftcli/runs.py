@@ -226,13 +226,17 @@ def _process_exists(status: Mapping[str, Any]) -> bool | None:
     """Look for the process of a running run; None where nothing can be said."""
     if status.get("status") != "running" or status.get("host") != platform.node():
         return None
+    import psutil
+
     try:
-        os.kill(int(status["pid"]), 0)
-    except PermissionError:
-        return True
-    except (OSError, KeyError, ValueError):
+        created = psutil.Process(int(status["pid"])).create_time()
+        started = datetime.fromisoformat(status["started"]).timestamp()
+    except (psutil.NoSuchProcess, KeyError, ValueError):
         return False
-    return True
+    except psutil.AccessDenied:
+        return True
+    # A process that is younger than the run has only inherited the number.
+    return created <= started + 1
 
 
 def _cannot_write(path: Path, error: Exception) -> RunError:

@@ -106,6 +106,8 @@ def test_mrpc_trains_with_only_the_models_name_overridden(hub: HubServer, home: 
     record = json.loads(done.stdout)
     assert record["best"]["num_examples"] == SPLITS["validation"][0]
     model, data = (hub.repositories[key] for key in (("models", "tiny/bert"), ("datasets", "nyu-mll/glue")))
+    environment = json.loads((home.parent / "runs" / "mrpc" / "environment.json").read_text(encoding="utf-8"))
+    assert environment["model_commit"] == model.commit
     # The weights and each split came once, from behind the redirect, and no pickle was asked for.
     assert hub.asked("GET", "model.safetensors") == [f"GET /blobs/{model.etag('model.safetensors')}/model.safetensors"]
     assert sorted(hub.asked("GET", ".parquet")) == sorted(

@@ -70,7 +70,7 @@ def find_checkpoint(checkpoint: str) -> None:
 ConfigAndOverrides = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[CONFIG] [KEY=VALUE]...",
+        metavar="CONFIG KEY=VALUE",
         help="A YAML file, and what is laid over it, such as training.epochs=1. Without CONFIG: ./ftcli.yaml, else the "
         "example that comes with ftcli.",
         show_default=False,
@@ -314,7 +314,7 @@ def push_command(
 
 @app.command("runs")
 def runs_command(
-    folder: Annotated[str, typer.Argument(metavar="[DIR]", help="Where the runs are.", show_default=False)] = "runs",
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Where the runs are.", show_default=False)] = "runs",
     json_output: Json = False,
 ) -> None:
     """List the runs in a directory: when, config, data, steps, scores, status."""

@@ -12,9 +12,7 @@ from typing import Any
 from ftcli import __version__
 from ftcli.data.preparation import PreparedSplit, SplitStatistics, label_counts
 from ftcli.experiments import Experiment
-from ftcli.hardware import Execution
 from ftcli.modeling import BuiltModel
-from ftcli.processes import Processes
 
 _PACKAGES = (
     "torch",
@@ -28,8 +26,9 @@ _PACKAGES = (
 )
 
 
-def describe_environment(execution: Execution, processes: Processes) -> dict[str, Any]:
+def describe_environment(experiment: Experiment) -> dict[str, Any]:
     """Return the record that goes into environment.json."""
+    execution, processes = experiment.execution, experiment.processes
     return {
         "ftcli": __version__,
         "python": platform.python_version(),
@@ -37,6 +36,7 @@ def describe_environment(execution: Execution, processes: Processes) -> dict[str
         "platform": platform.platform(),
         "execution": asdict(execution),
         "num_processes": processes.world_size,
+        "model_commit": getattr(experiment.architecture.config, "_commit_hash", None),
         "git_commit": _git_commit(),
         "command": sys.argv,
     }

@@ -69,7 +69,7 @@ class TrainingRun:
         config = self.experiment.config
         self.writer = RunWriter.create(config.output_dir, overwrite=overwrite)
         self.writer.write_config(config_text(self.experiment.resolved_config))
-        self.writer.write("environment.json", describe_environment(self.experiment.execution, self.processes))
+        self.writer.write("environment.json", describe_environment(self.experiment))
         self.writer.write("data.json", describe_data(self.experiment))
         self.saver = Saver(
             self.directory, self.experiment.tokenization.tokenizer, config_text(self.experiment.resolved_config)

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,8 @@ def test_runs_are_sorted_by_their_start_and_other_folders_left_out(tmp_path: Pat
 
 
 def test_a_running_run_shows_its_last_whole_step(tmp_path: Path) -> None:
-    run = make_run(tmp_path, "a", {"status": "running", "host": platform.node(), "pid": os.getpid()})
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    run = make_run(tmp_path, "a", {"status": "running", "host": platform.node(), "pid": os.getpid(), "started": now})
     (run / "steps.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"st')
 
     [listed] = list_runs(tmp_path)
@@ -61,6 +63,12 @@ def test_a_run_whose_process_is_gone_has_died(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
     make_run(tmp_path, "a", {"status": "running", "host": platform.node(), "pid": process.pid})
+
+    assert list_runs(tmp_path)[0]["status"] == "died"
+
+
+def test_a_process_that_is_younger_than_the_run_is_another(tmp_path: Path) -> None:
+    make_run(tmp_path, "a", {"status": "running", "host": platform.node(), "pid": os.getpid()})
 
     assert list_runs(tmp_path)[0]["status"] == "died"
 
