@@ -15,9 +15,11 @@ from ftcli.config.loading import load_config
 from ftcli.config.schema import Config
 from ftcli.errors import ConfigError, RunError
 from ftcli.runs import CHECKPOINTS, CONFIG, MODEL, RunDirectory, read_json, write_json, write_whole_directory
+from ftcli.tasks.tokenization import Tokenization
 
 # What a saved model says of itself: its step and scores.
 RECORD = "checkpoint.json"
+CARD = "README.md"
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Saver:
     """Saves the models of one run; only the main process holds one that it uses."""
 
     run: RunDirectory
-    tokenizer: Any
+    tokenization: Tokenization
     config_text: str
 
     def save(self, model: Any, record: dict[str, Any], *, as_best: bool) -> None:
@@ -44,10 +46,12 @@ class Saver:
 
             def fill(folder: Path) -> None:
                 model.save_pretrained(folder)
-                # What the last call set would be saved too; the length is model_max_length, for whoever truncates.
-                self.tokenizer.backend_tokenizer.no_truncation()
-                self.tokenizer.backend_tokenizer.no_padding()
-                self.tokenizer.save_pretrained(folder)
+                tokenizer = self.tokenization.tokenizer
+                # What the last call set would be saved too; whoever truncates finds the length in model_max_length.
+                tokenizer.backend_tokenizer.no_truncation()
+                tokenizer.backend_tokenizer.no_padding()
+                tokenizer.model_max_length = self.tokenization.max_length
+                tokenizer.save_pretrained(folder)
                 (folder / CONFIG).write_text(self.config_text, encoding="utf-8")
                 write_json(folder / RECORD, record)
 
@@ -65,7 +69,7 @@ class Saver:
 
         def fill(folder: Path) -> None:
             shutil.copytree(source, folder, dirs_exist_ok=True)
-            (folder / "README.md").write_text(card, encoding="utf-8")
+            (folder / CARD).write_text(card, encoding="utf-8")
 
         write_whole_directory(self.run.model, fill)
         return self.run.model

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -23,6 +23,8 @@ _PROBE_SECONDS = 2.0
 _VALID_SECONDS = 60.0
 # Set beside HF_HUB_OFFLINE when it was us who found the Hub silent.
 _SILENT = "FTCLI_HUB_SILENT"
+# What the clients raise when a connection fails, and behind all of them when the file is not in the cache either.
+_BROKEN = {"NetworkError", "ProtocolError", "TimeoutException", "LocalEntryNotFoundError"}
 _probed: dict[str, tuple[float, bool]] = {}
 
 
@@ -89,7 +91,9 @@ def why_offline() -> str:
 def explain(error: BaseException, repository: Repository, revision: str | None) -> str:
     """Say what a failed download means, and what to do: the error of the client is somewhere in the chain."""
     kind, name = repository
-    names, status = _class_names(error), _status(error)
+    links = list(_chain(error))
+    names = {cls.__name__ for link in links for cls in type(link).__mro__}
+    status = next((code for link in links if (code := _status(link)) is not None), None)
     page = f"{_endpoint()}/{'datasets/' if kind == DATA else ''}{name}"
     where = f"{kind} {name!r}"
     if "GatedRepoError" in names or "gated dataset" in str(error):
@@ -102,19 +106,21 @@ def explain(error: BaseException, repository: Repository, revision: str | None) 
         return f"{where}: {told}. Connect once to download, or name a local directory"
     if names & {"RepositoryNotFoundError", "DatasetNotFoundError"}:
         return f"{where}: not on the Hub ({_endpoint()}), or private; check the name, or log in: hf auth login"
-    if names & {
-        "RemoteProtocolError",
-        "ReadError",
-        "ConnectError",
-        "ReadTimeout",
-        "ConnectTimeout",
-        "LocalEntryNotFoundError",
-    }:
+    if status == 401:
+        return f"{where}: {_endpoint()} wants a login (401); log in with hf auth login, or set HF_TOKEN"
+    if status is not None and status >= 400 and status != 404:
+        what = "does not allow it: your token lacks the right" if status == 403 else "answers with an error"
+        return f"{where}: {_endpoint()} {what} ({status}): {_line(links[-1])}"
+    if names & _BROKEN:
         return f"{where}: the connection to {_endpoint()} broke; what is whole is kept, so try again"
-    if status in (401, 403):
-        return f"{where}: {_endpoint()} does not allow it ({status}); log in with hf auth login, or set HF_TOKEN"
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-    return f"{where}: the Hub: {reason}"
+    reason = " ".join(dict.fromkeys((_line(error, 2), _line(links[-1]))))
+    return f"{where}: cannot be loaded: {reason}"
+
+
+def _line(error: BaseException, num_lines: int = 1) -> str:
+    """Return the first lines of what an error says."""
+    told = (str(error).strip() or type(error).__name__).splitlines()[:num_lines]
+    return " ".join(line.strip() for line in told).rstrip(".")
 
 
 def _status(error: BaseException) -> int | None:
@@ -122,16 +128,14 @@ def _status(error: BaseException) -> int | None:
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
-def _class_names(error: BaseException) -> set[str]:
-    """Name the classes of an error and of all that led to it."""
-    names: set[str] = set()
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and all that led to it."""
     seen: set[int] = set()
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
         seen.add(id(link))
-        names |= {cls.__name__ for cls in type(link).__mro__}
+        yield link
         link = link.__cause__ or link.__context__
-    return names
 
 
 def _endpoint() -> str:
@@ -171,19 +175,22 @@ def _answers(endpoint: str) -> bool:
     answers = bool(found and found[0])
     _probed[endpoint] = (time.monotonic(), answers)
     if answers and _SILENT in os.environ:
-        del os.environ[_SILENT], os.environ["HF_HUB_OFFLINE"]
+        del os.environ[_SILENT]
+        os.environ.pop("HF_HUB_OFFLINE", None)
         _tell_clients(offline=False)
     return answers
 
 
 def _connects(endpoint: str) -> bool:
     parts = urlsplit(endpoint)
-    proxy = urllib.request.getproxies().get(parts.scheme)
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
     if proxy and parts.hostname and not urllib.request.proxy_bypass(parts.hostname):
         parts = urlsplit(proxy if "//" in proxy else f"//{proxy}")
     port = parts.port or (80 if parts.scheme == "http" else 443)
     try:
-        socket.create_connection((parts.hostname or "", port), timeout=_PROBE_SECONDS).close()
+        # Half of the time for each address, so that a dead IPv6 route leaves time for IPv4.
+        socket.create_connection((parts.hostname or "", port), timeout=_PROBE_SECONDS / 2).close()
     except OSError:
         return False
     return True
@@ -191,7 +198,9 @@ def _connects(endpoint: str) -> bool:
 
 def _hub_cache() -> Path:
     """Where huggingface_hub keeps files; see its documentation of environment variables."""
-    return Path(os.environ.get("HF_HUB_CACHE") or _hub_home() / "hub").expanduser()
+    return Path(
+        os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or _hub_home() / "hub"
+    ).expanduser()
 
 
 def _datasets_cache() -> Path:

@@ -67,7 +67,7 @@ def read_architecture(section: ModelSection, task: Task) -> Architecture:
 
 
 def load_tokenization(section: ModelSection, architecture: Architecture, max_length: int) -> Tokenization:
-    """Load the tokenizer and settle the length limit: never above what tokenizer and model take."""
+    """Load the tokenizer and settle the length limit: never above what the model takes."""
     from transformers import AutoTokenizer
 
     options = _source_options(architecture.location, architecture.revision)
@@ -76,9 +76,9 @@ def load_tokenization(section: ModelSection, architecture: Architecture, max_len
         raise ModelError(f"{section.name_or_path}: has no fast tokenizer (tokenizer.json); choose another encoder")
     if tokenizer.pad_token_id is None:
         raise ModelError(f"{section.name_or_path}: its tokenizer has no padding token; choose an encoder")
-    limits = [max_length, tokenizer.model_max_length, architecture.max_positions or max_length]
-    tokenizer.model_max_length = min(limits)
-    return Tokenization(tokenizer, tokenizer.model_max_length, architecture.accepts)
+    # The tokenizer's length may be that of an earlier fine-tuning; the positions are what the model has.
+    limit = architecture.max_positions or tokenizer.model_max_length
+    return Tokenization(tokenizer, min(max_length, limit), architecture.accepts)
 
 
 def build_model(section: ModelSection, architecture: Architecture, task: Task, labels: LabelSet) -> BuiltModel:

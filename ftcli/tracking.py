@@ -51,10 +51,10 @@ class Trackers:
         for name, tracker in list(self.active.items()):
             self._attempt(name, partial(tracker.log, dict(values), step=step))
 
-    def finish(self) -> None:
-        """Close each tracker."""
+    def finish(self, *, succeeded: bool) -> None:
+        """Close each tracker, and tell those that keep it how the run ended."""
         for name, tracker in list(self.active.items()):
-            self._attempt(name, tracker.finish)
+            self._attempt(name, partial(_close, name, tracker, succeeded))
         self.active.clear()
 
     def _attempt(self, name: str, action: Callable[[], None]) -> None:
@@ -75,6 +75,17 @@ def _open(name: str, run: Path) -> Any:
     if name == "wandb":
         return WandBTracker(run_name=PROJECT, name=run.name, dir=str(run))
     return MLflowTracker(experiment_name=PROJECT, run_name=run.name)
+
+
+def _close(name: str, tracker: Any, succeeded: bool) -> None:
+    if not succeeded and name == "wandb":
+        tracker.tracker.finish(exit_code=1)
+    elif not succeeded and name == "mlflow":
+        import mlflow  # type: ignore[import-not-found, unused-ignore] # installed where it is asked for
+
+        mlflow.end_run("FAILED")
+    else:
+        tracker.finish()
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

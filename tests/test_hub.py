@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -154,9 +155,10 @@ def test_a_token_opens_a_gated_model_and_is_written_nowhere(hub: HubServer, home
     done = train(hub, home, "-q", HF_TOKEN="hf_canary")  # noqa: S106 - a canary, no secret
 
     assert done.returncode == 0, done.stderr
-    written = [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
-    assert written
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"model.safetensors", "status.json"} <= {path.name for path in written}
     assert not [path for path in written if b"hf_canary" in path.read_bytes()]
+    assert "hf_canary" not in done.stdout + done.stderr
 
 
 # --- what does not
@@ -284,6 +286,37 @@ def test_no_place_of_this_machine_is_pushed(hub: HubServer, home: Path, finished
     assert b"train_split: train-00000-of-00001" in pushed.files["config.yaml"]
 
 
+def test_what_else_lies_in_the_model_folder_stays_here(
+    hub: HubServer, home: Path, finished: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished / "model", tmp_path / "model")
+    (tmp_path / "model" / ".env").write_text("SECRET=1", encoding="utf-8")
+    (tmp_path / "model" / ".git").mkdir()
+
+    done = push(hub, home, tmp_path / "model")
+
+    assert done.returncode == 0, done.stderr
+    assert ".env" not in hub.repositories["models", "tester/paraphrases"].files
+
+
+def test_a_folder_with_a_config_and_a_readme_is_no_model(hub: HubServer, home: Path, tmp_path: Path) -> None:
+    for name in ("config.yaml", "README.md", ".env"):
+        (tmp_path / name).touch()
+
+    done = push(hub, home, tmp_path)
+
+    assert (done.returncode, hub.log) == (4, [])
+
+
+def test_a_private_push_onto_a_public_repository_is_refused(hub: HubServer, home: Path, finished: Path) -> None:
+    hub.add(Repository("models", "tester/paraphrases"))
+
+    done = push(hub, home, finished, "--private")
+
+    assert (done.returncode, hub.asked("POST", "/commit/")) == (2, [])
+    assert "--private: tester/paraphrases is there already and public" in done.stderr
+
+
 def test_a_second_push_is_a_second_commit(hub: HubServer, home: Path, finished: Path) -> None:
     codes = [push(hub, home, finished).returncode for _ in range(2)]
 
@@ -294,8 +327,10 @@ def test_a_second_push_is_a_second_commit(hub: HubServer, home: Path, finished: 
 def test_without_a_login_nothing_is_pushed(hub: HubServer, home: Path, finished: Path) -> None:
     done = push(hub, home, finished, HF_TOKEN="")
 
-    assert (done.returncode, len(errors(done)) <= 2) == (5, True)
-    assert "log in with hf auth login, or set HF_TOKEN" in errors(done)[-1]
+    assert done.returncode == 5
+    assert [line for line in errors(done) if not line.startswith("uploading")] == [
+        f"error: model 'tester/paraphrases': {hub.url} wants a login (401); log in with hf auth login, or set HF_TOKEN"
+    ]
     assert ("models", "tester/paraphrases") not in hub.repositories
 
 

@@ -101,7 +101,7 @@ def hint(format_name: str, quoting: str) -> str:
 
 def _quotes_pair(path: Path) -> bool:
     """Whether a tsv uses quotes as csv does: in every line, a cell that opens with a quote ends with one."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         for text in file:
             if '"' not in text:
                 continue
@@ -117,6 +117,8 @@ def _scan_json_array(path: Path) -> Iterator[Row]:
         rows = parse_json(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise FormatError(f"line {error.lineno}: not JSON: {error.msg} at column {error.colno}") from None
+    except UnicodeDecodeError as error:
+        raise FormatError(f"byte {error.start}: not UTF-8. Convert it, for example: iconv -f LATIN1 -t UTF-8") from None
     except (ValueError, RecursionError) as error:
         raise FormatError(f"not JSON: {error}") from None
     for index, value in enumerate(rows):
@@ -127,7 +129,7 @@ def _scan_json_array(path: Path) -> Iterator[Row]:
 
 
 def _starts_with_bracket(path: Path) -> bool:
-    with path.open(encoding="utf-8-sig") as file:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         return file.read(4096).lstrip().startswith("[")
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 LINES, CSV, TSV, JSONL = "lines", "csv", "tsv", "jsonl"
+NOT_UTF8 = "not UTF-8"
 # A cell that is longer is a quote that never closes.
 _MAX_CELL = 2**27
 
@@ -56,7 +57,7 @@ def scan(
         rows = _scan_lines(lines, columns)
     for row in rows:
         text = lines.take()
-        yield row if _is_utf8(text) else BadRow(row.line, "not UTF-8", text.encode("utf-8", "replace").decode())
+        yield row if _is_utf8(text) else BadRow(row.line, NOT_UTF8, _readable(text))
 
 
 class _Lines:
@@ -89,6 +90,11 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
+def _readable(text: str) -> str:
+    """Put a replacement for what is no UTF-8."""
+    return text.rstrip("\r\n").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def _scan_lines(lines: _Lines, columns: Sequence[str]) -> Iterator[Row | BadRow]:
     for number, text in enumerate(lines, start=1):
         line = text.rstrip("\r\n")
@@ -117,9 +123,11 @@ def _scan_delimited(lines: _Lines, delimiter: str, quoting: str) -> Iterator[Row
         except StopIteration:
             return
         except csv.Error as error:
-            if header is None:
-                raise FormatError(f"line {line}: {_explain_csv(error, line, delimiter)}") from None
-            yield BadRow(line, _explain_csv(error, line, delimiter), "".join(lines.taken).rstrip("\r\n"))
+            problem, text = _explain_csv(error, line, delimiter), "".join(lines.taken).rstrip("\r\n")
+            if header is None or text.count('"') % 2:
+                # Where a quote stays open nobody knows where the row ends, and what follows would be made up.
+                raise FormatError(f"line {line}: {problem}") from None
+            yield BadRow(line, problem, text)
             line = reader.line_num + 1
             continue
         start, line = line, reader.line_num + 1
@@ -138,6 +146,10 @@ def _scan_delimited(lines: _Lines, delimiter: str, quoting: str) -> Iterator[Row
 
 
 def _checked_header(line: int, cells: list[str]) -> list[str]:
+    if cells[0].startswith(("\udcff\udcfe", "\udcfe\udcff")):
+        raise FormatError("is UTF-16; expected UTF-8. Convert it: iconv -f UTF-16 -t UTF-8")
+    if not _is_utf8("".join(cells)):
+        raise FormatError(f"line {line}: not UTF-8. Convert it, for example: iconv -f LATIN1 -t UTF-8")
     twice = sorted({cell for cell in cells if cells.count(cell) > 1})
     if twice:
         raise FormatError(f"line {line}: the column {twice[0]!r} stands twice; rename one")

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from ftcli.data.files import SUFFIXES, hint, place, resolved_quoting, scan_file
-from ftcli.data.formats import CSV, JSONL, LINES, TSV, BadRow, FormatError, Row, cell, scan
+from ftcli.data.formats import CSV, JSONL, LINES, NOT_UTF8, TSV, BadRow, FormatError, Row, cell, scan
 from ftcli.data.rows import is_empty, require_column
-from ftcli.errors import DataError
+from ftcli.errors import ConfigError, DataError
 
 STANDARD_INPUT = "-"
 STREAM_FORMATS = (LINES, CSV, TSV, JSONL)
@@ -51,6 +51,8 @@ class Input:
 
         format_name: how to read it; by default as its suffix says, standard input and .txt line by line.
         """
+        if format_name not in (None, *STREAM_FORMATS):
+            raise ConfigError(f"input format {format_name!r}: expected one of {', '.join(STREAM_FORMATS)}")
         if source == STANDARD_INPUT:
             return cls("standard input", None, format_name or LINES)
         path = Path(source)
@@ -78,13 +80,15 @@ class Input:
         Raises DataError where the input cannot be read on, or lacks a column altogether.
         """
         try:
+            is_checked = self.format_name not in _WITH_HEADER
             for number, row in enumerate(self._scan(columns, quoting)):
-                if number == 0 and isinstance(row, Row) and self.format_name in _WITH_HEADER:
+                if isinstance(row, Row) and not is_checked:
+                    is_checked = True
                     for column in columns:
                         require_column(column, list(row.values), self.name, "text")
                 yield _with_texts(number, row, columns, keep_empty=keep_empty)
         except FormatError as error:
-            raise DataError(f"{self.name}: {error}{self.mending(quoting)}") from None
+            raise DataError(f"{self.name}: {error}{hint(self.format_name, quoting)}") from None
         except OSError as error:
             raise DataError(f"{self.name}: cannot be read: {error.strerror or error}") from None
 
@@ -92,8 +96,10 @@ class Input:
         """Say where a row stands."""
         return f"{self.name}: {place(wrong.row.line, wrong.number)}"
 
-    def mending(self, quoting: str) -> str:
-        """Say how rows that break the format are mended."""
+    def mending(self, row: BadRow, quoting: str) -> str:
+        """Say how a row that breaks the format is mended."""
+        if row.problem == NOT_UTF8:
+            return ". Convert it, for example: iconv -f LATIN1 -t UTF-8"
         return hint(self.format_name, "minimal" if quoting == "auto" else quoting)
 
     def _scan(self, columns: Sequence[str], quoting: str) -> Iterator[Row | BadRow]:
@@ -103,14 +109,15 @@ class Input:
             if self.format_name in (self.path.suffix.removeprefix("."), "json", "parquet"):
                 yield from scan_file(self.path, quoting)
                 return
-        with self._open() as stream:
-            text = TextIOWrapper(
-                stream, "utf-8-sig", "surrogateescape", newline="\n" if self.format_name == JSONL else ""
-            )
+        stream = sys.stdin.buffer if self.path is None else self.path.open("rb")
+        newline = "\n" if self.format_name == JSONL else ""
+        text = TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline=newline)
+        try:
             yield from scan(text, self.format_name, quoting=quoting, columns=columns)
-
-    def _open(self) -> BinaryIO:
-        return sys.stdin.buffer if self.path is None else self.path.open("rb")
+        finally:
+            text.detach()  # closing it would close standard input
+            if self.path is not None:
+                stream.close()
 
 
 def _with_texts(number: int, row: Row | BadRow, columns: Sequence[str], *, keep_empty: bool) -> TextRow | WrongRow:

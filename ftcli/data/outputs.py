@@ -9,12 +9,13 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO
 
 from ftcli.console import to_json
 from ftcli.data.formats import BadRow
-from ftcli.errors import RunError
+from ftcli.errors import ConfigError, RunError
 
 OUTPUT_SUFFIXES = (".jsonl", ".csv", ".tsv")
 # Where a prediction keeps the probabilities of the labels, by name.
@@ -31,6 +32,8 @@ class Output:
     @classmethod
     def find(cls, target: str | None, source: Path | None, top_k: int | None = None) -> Output:
         """Check that a target can be written, and is not the source. Raises RunError if not."""
+        if top_k is not None and top_k < 1:
+            raise ConfigError(f"top_k {top_k}: expected 1 or more labels")
         if target is None or target == "-":
             return cls(None, top_k)
         path = Path(target)
@@ -54,19 +57,45 @@ class Output:
     def open(self) -> Iterator[RowWriter]:
         """Open the target; a file appears when all went well, and not at all otherwise. Raises RunError."""
         if self.path is None:
+            # JSON is UTF-8, whatever the terminal's locale.
+            if isinstance(sys.stdout, TextIOWrapper):
+                sys.stdout.reconfigure(encoding="utf-8")
             yield RowWriter(sys.stdout, ".jsonl", self.top_k)
             return
-        aside = self.path.with_name(f".{self.path.name}.partial")
-        try:
-            with aside.open("w", encoding="utf-8", newline="") as file:
-                yield RowWriter(file, self.path.suffix, self.top_k)
+        with _whole_file(self.path) as file:
+            yield RowWriter(file, self.path.suffix, self.top_k)
+
+
+@contextmanager
+def _whole_file(path: Path) -> Iterator[TextIO]:
+    """Open a file to write that takes its place when all went well, and leaves no trace otherwise."""
+    target = path.resolve()  # a link stays one
+    aside = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        with _explained(path):
+            file = aside.open("w", encoding="utf-8", newline="")
+        with file:
+            yield file
+            with _explained(path):
                 file.flush()
                 os.fsync(file.fileno())
-            aside.replace(self.path)
-        except OSError as error:
-            raise _cannot_write(self.path, error) from None
-        finally:
-            aside.unlink(missing_ok=True)
+        with _explained(path):
+            aside.replace(target)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise RunError(f"{path}: cannot be written: {reason}. Free space, or name another place") from None
+
+
+class RowDoesNotFitError(Exception):
+    """A row cannot be written beside the others; the message says why."""
 
 
 class RowWriter:
@@ -80,13 +109,13 @@ class RowWriter:
     def write(self, values: Mapping[str, Any], prediction: Mapping[str, Any]) -> None:
         """Write the columns of a row, and what was predicted for it.
 
-        Raises ValueError for a row whose own columns are called as a prediction's, or do not fit a table's header.
+        Raises RowDoesNotFitError for a row whose own columns are called as a prediction's, or do not fit the header.
         """
         best = {**prediction, _PROBABILITIES: _best(prediction[_PROBABILITIES], self.top_k)}
         columns = best if self.suffix == ".jsonl" else _flat(best, ranked=self.top_k is not None)
         taken = [name for name in values if name in columns]
         if taken:
-            raise ValueError(f"a column is called {taken[0]!r}, as one of the prediction is; rename it")
+            raise RowDoesNotFitError(f"a column is called {taken[0]!r}, as one of the prediction is; rename it")
         row = {**values, **columns}
         if self.suffix == ".jsonl":
             self.file.write(to_json({name: _plain(value) for name, value in row.items()}) + "\n")
@@ -99,7 +128,9 @@ class RowWriter:
             self.table.writerow(self.header)
         new = [name for name in row if name not in self.header]
         if new:
-            raise ValueError(f"column {new[0]!r} is not in the first row, which makes the header; write to a .jsonl")
+            raise RowDoesNotFitError(
+                f"column {new[0]!r} is not in the first row, which makes the header; write to a .jsonl"
+            )
         self.table.writerow([_cell(row.get(name)) for name in self.header])
 
     def flush(self) -> None:
@@ -110,47 +141,33 @@ class RowWriter:
 class SetAside:
     """The file of the rows that could not be predicted: JSON lines with the line, what is wrong, and the row itself."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file: TextIO | None = None
+    def __init__(self, path: Path, file: TextIO) -> None:
+        self.path, self._file = path, file
+        self.num_rows = 0
 
-    @classmethod
-    def beside(cls, output: Output) -> SetAside:
+    @staticmethod
+    def path_beside(output: Output) -> Path:
         """Choose its place: beside the output, or for standard output in the working directory."""
         name = "predict" if output.path is None else str(output.path)
-        return cls(Path(f"{name}.errors.jsonl"))
+        return Path(f"{name}.errors.jsonl")
 
+    @classmethod
     @contextmanager
-    def open(self) -> Iterator[SetAside]:
-        """Be ready to take rows in. The file of an earlier run gives way; a new one appears with its first row."""
-        with self._explained():
-            self.path.unlink(missing_ok=True)
-        try:
-            yield self
-        finally:
-            if self._file is not None:
-                with self._explained():
-                    self._file.close()
+    def open(cls, path: Path) -> Iterator[SetAside]:
+        """Be ready to take rows in. At the end, if all went well, the file of an earlier run gives way."""
+        with _whole_file(path) as file:
+            aside = cls(path, file)
+            yield aside
+        if not aside.num_rows:
+            path.unlink()
 
     def write(self, number: int, row: BadRow) -> None:
         """Add a row."""
+        self.num_rows += 1
         content = "row" if isinstance(row.content, dict) else "text"
         record = {"line": row.line or None, "number": number, "error": row.problem, content: _plain(row.content)}
-        with self._explained():
-            if self._file is None:
-                self._file = self.path.open("w", encoding="utf-8")
+        with _explained(self.path):
             self._file.write(to_json(record) + "\n")
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise _cannot_write(self.path, error) from None
-
-
-def _cannot_write(path: Path, error: OSError) -> RunError:
-    return RunError(f"{path}: cannot be written: {error.strerror or error}. Free space, or name another place")
 
 
 def _best(probabilities: Mapping[str, float], top_k: int | None) -> dict[str, float]:
@@ -186,5 +203,5 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, list | dict):
-        return json.dumps(value, ensure_ascii=False)
+        return json.dumps(_plain(value), ensure_ascii=False)
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from ftcli.config.checks import is_on_hub, looks_local
-from ftcli.config.loading import load_config
 from ftcli.config.schema import Config
 from ftcli.runs import RunDirectory, read_json
 
 
-def model_card(run: RunDirectory) -> str:
+def model_card(run: RunDirectory, config: Config, max_length: int) -> str:
     """Write the README.md of a run's best model, or of its last where nothing was evaluated.
+
+    config: the run's, resolved. max_length: the tokens at which inputs are truncated.
 
     The metadata follows https://huggingface.co/docs/hub/model-cards: a base model and a data set are named there
     if they come from the Hub, and scores if their data does.
     """
-    config = load_config(run.config)
     data, environment = read_json(run.path / "data.json"), read_json(run.path / "environment.json")
     evaluation = run.pointed("best") or run.pointed("last") or {}
     title = run.path.name
@@ -29,7 +29,7 @@ def model_card(run: RunDirectory) -> str:
         f"## Scores\n\n{_scores(evaluation)}",
         f"## Data\n\n{_data(config, data)}",
         f"## Recipe\n\n{_recipe(config, environment, evaluation)}",
-        f"## Limits\n\n{_limits(config, data, evaluation)}",
+        f"## Limits\n\n{_limits(config, data, evaluation, max_length)}",
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -86,13 +86,14 @@ def _scores(evaluation: Mapping[str, Any]) -> str:
     if "scores" not in evaluation:
         return "The model was not evaluated."
     majority = evaluation.get("majority_class") or {}
-    rows = [
-        (name, f"{value:.4f}", f"{majority[name]:.4f}" if name in majority else "")
-        for name, value in evaluation["scores"].items()
-    ]
+    rows = [(name, _number(value), _number(majority.get(name))) for name, value in evaluation["scores"].items()]
     n = f"{evaluation['num_examples']:,}"
     told = f"On the split `{evaluation['split']}` (n = {n}), after {evaluation['step']:,} updates."
     return f"{told}\n\n{_table(('metric', 'this model', 'majority class'), rows)}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
 
 
 def _data(config: Config, data: Mapping[str, Any]) -> str:
@@ -120,7 +121,6 @@ def _recipe(config: Config, environment: Mapping[str, Any], evaluation: Mapping[
         f"{optimizer.betas}, epsilon {optimizer.epsilon}",
         "schedule": f"{schedule.name}, warm-up {schedule.warmup_steps}",
         "gradient clipping": training.max_grad_norm or "none",
-        "longest input": f"{config.data.max_length} tokens",
         "seed": config.seed,
         "computed on": f"{environment['num_processes']} process(es), {execution['device']}, {execution['precision']}",
         "versions": f"ftcli {environment['ftcli']}, torch {packages['torch']}, transformers {packages['transformers']}",
@@ -128,12 +128,11 @@ def _recipe(config: Config, environment: Mapping[str, Any], evaluation: Mapping[
     return _table(("", ""), [(name, str(value)) for name, value in facts.items()])
 
 
-def _limits(config: Config, data: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
+def _limits(config: Config, data: Mapping[str, Any], evaluation: Mapping[str, Any], max_length: int) -> str:
     train = data[config.data.train_split]
     limits = [
         f"Every input gets one of the {len(train['labels'])} labels, also one that has nothing to do with them.",
-        f"Inputs are truncated at the longest input of the recipe; in training that was {train['truncated_share']:.1%} "
-        "of them.",
+        f"Inputs are truncated after {max_length} tokens; in training that was {train['truncated_share']:.1%} of them.",
     ]
     if "scores" in evaluation:
         limits.append(

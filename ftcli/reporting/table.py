@@ -31,11 +31,14 @@ def list_runs(folder: Path) -> list[dict[str, Any]]:
 
 def _describe(run: RunDirectory) -> dict[str, Any]:
     try:
-        status = read_json(run.status)
-        config = _read_config(run)
-        best = run.pointed("best")
-    except RunError as error:
+        return _describe_whole(run)
+    except (RunError, KeyError, AttributeError, TypeError, ValueError) as error:
+        # Whatever a record lacks or has in another shape.
         return _record(run, status="damaged", reason=str(error))
+
+
+def _describe_whole(run: RunDirectory) -> dict[str, Any]:
+    status, config, best = read_json(run.status), _read_config(run), run.pointed("best")
     data = config.get("data", {})
     return _record(
         run,

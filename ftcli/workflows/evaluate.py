@@ -8,6 +8,7 @@ from typing import Any
 
 from ftcli.checkpoints import SavedModel, config_of, find_saved_model
 from ftcli.console import Console
+from ftcli.errors import ConfigError
 from ftcli.experiments import Experiment, named_split, prepare_experiment
 from ftcli.hardware import start
 from ftcli.launching import check_devices, check_launch
@@ -79,9 +80,21 @@ def _prepare(
     console.calm_libraries()
     check_launch(num_processes)
     saved = find_saved_model(Path(checkpoint))
-    config = config_of(saved, overrides, _EVALUATED_KEYS)
+    config = config_of(saved, _without_another_cut(overrides), _EVALUATED_KEYS)
     name = named_split(config.data, split, default=config.data.validation_split)
     return saved, prepare_experiment(config, [name], trained=True, allow_remote_code=allow_remote_code), name
+
+
+def _without_another_cut(overrides: Iterable[str]) -> list[str]:
+    """Refuse to hold other rows out than training did: most of them it has learned."""
+    overrides = list(overrides)
+    for override in overrides:
+        if override.startswith(("data.validation_fraction", "data.split_seed")):
+            raise ConfigError(
+                f"{override}: another cut would score the model on rows that it was trained on; name other data with "
+                "data.files.validation=FILE"
+            )
+    return overrides
 
 
 def _text(record: dict[str, Any]) -> Any:

@@ -7,9 +7,11 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ftcli.checkpoints import SavedModel, config_of, find_saved_model
@@ -17,9 +19,9 @@ from ftcli.config.schema import Config
 from ftcli.console import Console, Progress
 from ftcli.data.formats import BadRow
 from ftcli.data.inputs import Input, TextRow, WrongRow, windows
-from ftcli.data.outputs import Output, RowWriter, SetAside
+from ftcli.data.outputs import Output, RowDoesNotFitError, RowWriter, SetAside
 from ftcli.data.preparation import encode_texts
-from ftcli.errors import DataError, LaunchError
+from ftcli.errors import DataError, LaunchError, RunError, TrainingStoppedError
 from ftcli.evaluation import Evaluator
 from ftcli.experiments import Experiment, prepare_experiment
 from ftcli.hardware import choose_execution, start
@@ -73,14 +75,17 @@ def predict(
     accelerator = start(experiment.execution, experiment.processes)
     model = accelerator.prepare_model(experiment.build_model().model, evaluation_mode=True)
     started = time.perf_counter()
+    aside_path = SetAside.path_beside(rows_to)
+    if skip_bad_rows and rows_from.path is not None and aside_path.exists() and aside_path.samefile(rows_from.path):
+        raise RunError(f"{aside_path}: is the input, and where rows are set aside; rename it, or give another output")
     with ExitStack() as stack:
         is_main = experiment.processes.is_main
-        aside = stack.enter_context(SetAside.beside(rows_to).open()) if is_main and skip_bad_rows else None
+        aside = stack.enter_context(SetAside.open(aside_path)) if is_main and skip_bad_rows else None
         writer = stack.enter_context(rows_to.open()) if is_main else None
         # Rows on a terminal tell themselves how far they are.
         shown = replace(console, quiet=True) if rows_to.path is None and sys.stdout.isatty() else console
         progress = stack.enter_context(shown.progress("predicting", None, every=10))
-        stream = _Stream(experiment, model, accelerator.device, rows_from, writer, aside, skip_bad_rows)
+        stream = _Stream(experiment, model, accelerator.device, rows_from, writer, aside)
         stream.run(progress)
     seconds = time.perf_counter() - started
     record = {
@@ -89,7 +94,7 @@ def predict(
         "output": rows_to.name,
         "num_rows": stream.num_rows,
         "num_set_aside": stream.num_bad,
-        "set_aside": str(aside.path) if aside is not None and stream.num_bad else None,
+        "set_aside": str(aside_path) if stream.num_bad else None,
         "num_processes": experiment.processes.world_size,
         "seconds": round(seconds, 2),
     }
@@ -133,11 +138,10 @@ class _Stream:
         rows_from: Input,
         writer: RowWriter | None,
         aside: SetAside | None,
-        skip_bad_rows: bool,
     ) -> None:
-        self.experiment, self.model, self.rows_from = experiment, model, rows_from
+        self.experiment, self.model, self.rows_from, self.device = experiment, model, rows_from, device
         self.evaluator: Evaluator = experiment.evaluator(device)
-        self.writer, self.aside, self.skip_bad_rows = writer, aside, skip_bad_rows
+        self.writer, self.aside = writer, aside
         self.num_rows = self.num_bad = 0
 
     def run(self, progress: Progress) -> None:
@@ -150,11 +154,12 @@ class _Stream:
             keep_empty=config.data.empty_text == "keep",
         )
         for window in windows(rows, 1 if self.rows_from.is_terminal else size):
-            predictions = iter(self._predict([row for row in window if isinstance(row, TextRow)]))
-            for row in window:
-                self._write(row, next(predictions)) if isinstance(row, TextRow) else self._on_bad(row)
-            if self.writer is not None:
-                self.writer.flush()
+            predictions = self._predict([row for row in window if isinstance(row, TextRow)])
+            written = self.experiment.processes.on_main(partial(self._write, window, predictions), self.device)
+            if written is None:
+                raise BrokenPipeError
+            self.num_rows += written
+            self.num_bad += len(window) - written
             progress.advance(rows=f"{self.num_rows:,}")
 
     def _predict(self, rows: Sequence[TextRow]) -> list[Prediction]:
@@ -165,29 +170,48 @@ class _Stream:
         texts = {column: [row.texts[column] for row in rows] for column in task.text_columns}
         features = encode_texts(texts, task, labels, self.experiment.tokenization)
         reduced, _ = self.evaluator.run_model(self.model, features)
+        if not all(np.isfinite(values).all() for values in reduced.values()):
+            # The argmax of NaN is a label like any other.
+            raise TrainingStoppedError(
+                "the model's outputs are not finite, so its labels would mean nothing; set training.precision=fp32, or "
+                "choose another checkpoint"
+            )
         return task.decode(reduced, features, labels)
 
-    def _write(self, row: TextRow, prediction: Prediction) -> None:
-        prediction = {name: value for name, value in prediction.items() if name != "row"}
-        try:
-            if self.writer is not None:
-                self.writer.write(row.values, prediction)
-        except ValueError as error:
-            self._on_bad(WrongRow(row.number, BadRow(row.line, str(error), row.values)))
-        else:
-            self.num_rows += 1
+    def _write(self, window: list[TextRow | WrongRow], predictions: list[Prediction]) -> int | None:
+        """Write a window, on the main process; return how many rows were predicted, None if nobody reads them.
 
-    def _on_bad(self, wrong: WrongRow) -> None:
-        if not self.skip_bad_rows:
-            is_unreadable = isinstance(wrong.row.content, str)
-            mending = self.rows_from.mending(self.experiment.config.data.quoting) if is_unreadable else ""
-            raise DataError(
-                f"{self.rows_from.where(wrong)}: {wrong.row.problem}{mending or '. Correct the row'}, or set such rows "
-                "aside with --on-error skip"
-            )
-        self.num_bad += 1
-        if self.aside is not None:
-            self.aside.write(wrong.number, wrong.row)
+        Raises DataError for a row that cannot be predicted, unless such rows are set aside.
+        """
+        assert self.writer is not None
+        remaining, written = iter(predictions), 0
+        try:
+            for row in window:
+                wrong = row if isinstance(row, WrongRow) else self._write_row(row, next(remaining))
+                if wrong is None:
+                    written += 1
+                elif self.aside is not None:
+                    self.aside.write(wrong.number, wrong.row)
+                else:
+                    raise DataError(self._explain(wrong))
+            self.writer.flush()
+        except BrokenPipeError:
+            return None
+        return written
+
+    def _write_row(self, row: TextRow, prediction: Prediction) -> WrongRow | None:
+        assert self.writer is not None
+        try:
+            self.writer.write(row.values, {name: value for name, value in prediction.items() if name != "row"})
+        except RowDoesNotFitError as error:
+            return WrongRow(row.number, BadRow(row.line, str(error), row.values))
+        return None
+
+    def _explain(self, wrong: WrongRow) -> str:
+        is_unreadable = isinstance(wrong.row.content, str)
+        mending = self.rows_from.mending(wrong.row, self.experiment.config.data.quoting) if is_unreadable else ""
+        told = f"{self.rows_from.where(wrong)}: {wrong.row.problem}{mending or '. Correct the row'}"
+        return f"{told}, or set such rows aside with --on-error skip"
 
 
 def _tell(record: dict[str, Any], console: Console, *, rows_are_on_stdout: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftcli.checkpoints import CARD, RECORD
 from ftcli.config.checks import looks_local
 from ftcli.config.loading import config_text, load_config
 from ftcli.config.schema import Config
@@ -15,6 +16,19 @@ from ftcli.runs import CONFIG, RunDirectory, read_json
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd
+
+# What ftcli and transformers write beside the weights.
+_UPLOADED = {
+    CONFIG,
+    CARD,
+    RECORD,
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "model.safetensors.index.json",
+}
 
 
 def push(run: str | Path, repo_id: str, *, private: bool = False, console: Console | None = None) -> dict[str, Any]:
@@ -37,7 +51,13 @@ def push(run: str | Path, repo_id: str, *, private: bool = False, console: Conso
     api = HfApi()
     try:
         made = api.create_repo(repo_id, private=private, exist_ok=True)
+        if private and not api.model_info(made.repo_id).private:
+            raise ConfigError(
+                f"--private: {made.repo_id} is there already, and public; make it private, or name another"
+            )
         commit = api.create_commit(made.repo_id, operations, commit_message="Upload a model fine-tuned with ftcli")
+    except ConfigError:
+        raise
     except HFValidationError as error:
         raise ConfigError(f"REPO_ID {repo_id!r}: {str(error).splitlines()[0]}. Give OWNER/NAME, or NAME") from None
     except Exception as error:
@@ -56,28 +76,32 @@ def find_published(path: Path) -> Path:
             status = read_json(run.status).get("status", "unknown")
             raise RunError(f"{path}: the run ({status}) has published no model yet; only a finished run has one")
         return run.model
-    if not (path / CONFIG).is_file() or not (path / "README.md").is_file():
-        raise RunError(f"{path}: no published model; expected a finished run, or its model/")
+    missing = [name for name in (CONFIG, CARD, RECORD, "config.json") if not (path / name).is_file()]
+    if missing:
+        raise RunError(f"{path}: no published model ({missing[0]} is missing); expected a finished run, or its model/")
     return path
 
 
 def _operations(folder: Path) -> list[CommitOperationAdd]:
-    """List what is uploaded: every file, and the config without places of this machine."""
+    """List what is uploaded: what ftcli published there and nothing else, and the config without local places."""
     from huggingface_hub import CommitOperationAdd
 
     portable = config_text(_portable(load_config(folder / CONFIG))).encode()
     return [
-        CommitOperationAdd(str(file.relative_to(folder)), portable if file.name == CONFIG else file)
-        for file in sorted(folder.rglob("*"))
-        if file.is_file()
+        CommitOperationAdd(file.name, portable if file.name == CONFIG else file)
+        for file in sorted(folder.iterdir())
+        if file.name in _UPLOADED or file.suffix == ".safetensors"
     ]
 
 
 def _portable(config: Config) -> Config:
-    """Keep of every local path its last part: what lies where on this machine is nobody's business."""
+    """Keep of every local path its last part: what lies where on this machine is nobody's business.
+
+    With ./ before it, so that nobody takes it for the name of something on the Hub.
+    """
 
     def name(path: str | None) -> str | None:
-        return Path(path).name if path is not None and looks_local(path) else path
+        return f"./{Path(path).name}" if path is not None and looks_local(path) else path
 
     data = config.data.model_copy(update={"path": name(config.data.path)})
     if data.files is not None:

@@ -60,7 +60,7 @@ class TrainingRun:
     def _close(self, status: str, reason: str) -> None:
         """Record how the run ended, if it can be recorded: the error that ended it matters more."""
         if self.trackers is not None:
-            self.trackers.finish()
+            self.trackers.finish(succeeded=False)
         if self.writer is not None:
             with suppress(RunError):
                 self.writer.set_status(status, step=self.steps, reason=reason)
@@ -71,9 +71,8 @@ class TrainingRun:
         self.writer.write_config(config_text(self.experiment.resolved_config))
         self.writer.write("environment.json", describe_environment(self.experiment))
         self.writer.write("data.json", describe_data(self.experiment))
-        self.saver = Saver(
-            self.directory, self.experiment.tokenization.tokenizer, config_text(self.experiment.resolved_config)
-        )
+        text = config_text(self.experiment.resolved_config)
+        self.saver = Saver(self.directory, self.experiment.tokenization, text)
         self.trackers = Trackers(config.logging.trackers, self.directory.path, self.console)
         self.trackers.start(self.experiment.resolved_config)
 
@@ -95,7 +94,9 @@ class TrainingRun:
 
         def publish() -> None:
             assert self.saver is not None
-            self.saver.publish(card=model_card(self.directory))
+            max_length = self.experiment.tokenization.max_length
+            card = model_card(self.directory, self.experiment.resolved_config, max_length)
+            self.saver.publish(card=card)
 
         self.processes.on_main(publish, self.device)
         record = {
@@ -110,7 +111,7 @@ class TrainingRun:
         if self.writer is not None:
             self.writer.set_status("finished", step=self.steps, seconds=record["seconds"])
         if self.trackers is not None:
-            self.trackers.finish()
+            self.trackers.finish(succeeded=True)
         self.console.result(record, self._closing_text())
         self.console.info(f"model: {self.directory.model}")
         if self.judge.split is not None:

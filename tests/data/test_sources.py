@@ -154,7 +154,7 @@ def test_what_looks_like_a_path_never_reaches_the_hub(path: str, monkeypatch: py
 
 
 def test_a_hub_id_that_cannot_be_reached_is_one_model_error() -> None:
-    with pytest.raises(ModelError, match=r"'nobody/nothing': cannot be loaded from the Hub: .*local folder"):
+    with pytest.raises(ModelError, match=r"'nobody/nothing': not wholly in the cache .*local directory"):
         load(path="nobody/nothing")
 
 

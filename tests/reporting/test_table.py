@@ -82,8 +82,15 @@ def test_of_a_run_on_another_machine_nothing_is_known(tmp_path: Path) -> None:
 def test_a_damaged_run_does_not_hide_the_others(tmp_path: Path) -> None:
     make_run(tmp_path, "a", {"status": "finished"})
     (make_run(tmp_path, "bb", {"status": "finished"}) / "status.json").write_text("{")
+    make_run(tmp_path, "cccc", {"status": "finished"}, best={"scores": {}})
+    (make_run(tmp_path, "ddddd", {"status": "finished"}) / "config.yaml").write_text("model: bert\n")
 
-    assert {run["run"]: run["status"] for run in list_runs(tmp_path)} == {"a": "finished", "bb": "damaged"}
+    assert {run["run"]: run["status"] for run in list_runs(tmp_path)} == {
+        "a": "finished",
+        "bb": "damaged",
+        "cccc": "damaged",
+        "ddddd": "damaged",
+    }
 
 
 def test_a_run_itself_can_be_named(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +16,7 @@ from conftest import PAIR_HEADER, pair_rows, run_ftcli, save_tiny_model, write_t
 
 from ftcli.config.yaml import dump
 from ftcli.console import Console
-from ftcli.errors import ConfigError, DataError, RunError
+from ftcli.errors import ConfigError, DataError, RunError, TrainingStoppedError
 from ftcli.workflows import evaluate, predict, train
 
 QUIET = Console(quiet=True)
@@ -419,8 +421,6 @@ def test_what_cannot_work_is_told_at_once(
 
 def test_predictions_need_nothing_of_the_training_data(text_run: Path, tmp_path: Path) -> None:
     source = write_table(tmp_path / "rows.csv", ("review", "id"), [("a cat", 1)])
-    import shutil
-
     moved = tmp_path / "moved"
     shutil.copytree(text_run / "model", moved)
 
@@ -444,3 +444,113 @@ def test_a_failed_prediction_leaves_an_earlier_one_alone(text_run: Path, tmp_pat
 
     assert (tmp_path / "out.csv").read_text(encoding="utf-8") == "earlier"
     assert not (tmp_path / ".out.csv.partial").exists()
+
+
+# --- what a careless input or place must not do
+
+
+def test_the_file_of_set_aside_rows_can_be_an_input_and_survives(text_run: Path, tmp_path: Path) -> None:
+    source = tmp_path / "out.csv.errors.jsonl"
+    source.write_text('{"review": "a cat"}', encoding="utf-8")
+
+    with pytest.raises(RunError, match="is the input, and where rows are set aside"):
+        run_predict(text_run, source, tmp_path / "out.csv", skip_bad_rows=True)
+
+    assert source.read_text(encoding="utf-8") == '{"review": "a cat"}'
+
+
+def test_a_failure_leaves_the_set_aside_rows_of_an_earlier_prediction(text_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text('review,id\n,1\n"a dog,2\n', encoding="utf-8")
+    (tmp_path / "out.csv.errors.jsonl").write_text("earlier", encoding="utf-8")
+
+    with pytest.raises(DataError, match="line 3: a quote opens and never closes"):
+        run_predict(text_run, tmp_path / "rows.csv", tmp_path / "out.csv", skip_bad_rows=True)
+
+    assert (tmp_path / "out.csv.errors.jsonl").read_text(encoding="utf-8") == "earlier"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv.errors.jsonl", "rows.csv"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".json"])
+def test_bytes_that_are_no_text_are_one_error_with_their_line(text_run: Path, tmp_path: Path, suffix: str) -> None:
+    rows = {".csv": b"review,id\na cat,1\ncaf\xe9,2\n", ".tsv": b"review\tid\na cat\t1\ncaf\xe9\t2\n"}
+    source = tmp_path / f"rows{suffix}"
+    source.write_bytes(rows.get(suffix, b'[{"review": "caf\xe9"}]'))
+
+    with pytest.raises(DataError, match=r"(line 3|byte 16): not UTF-8\. Convert it, for example: iconv"):
+        run_predict(text_run, source, tmp_path / "out.jsonl")
+
+
+def test_a_header_that_is_no_utf8_is_an_error_of_the_file(text_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_bytes(b"review,caf\xe9\na cat,1\n")
+
+    with pytest.raises(DataError, match="line 1: not UTF-8"):
+        run_predict(text_run, tmp_path / "rows.csv", tmp_path / "out.csv", skip_bad_rows=True)
+
+
+def test_a_broken_row_never_leaves_a_made_up_one_behind(text_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text('review,id\n"red"fish,"multi\nline",5\nthe bird,6\n', encoding="utf-8")
+
+    with pytest.raises(DataError, match="line 2: a quote closes in the middle of a cell"):
+        run_predict(text_run, tmp_path / "rows.csv", tmp_path / "out.csv", skip_bad_rows=True)
+
+
+def test_a_wrong_column_is_one_error_also_behind_a_bad_row(text_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("reviews,id\na,b,c\na cat,1\n", encoding="utf-8")
+
+    with pytest.raises(DataError, match="no column 'review'"):
+        run_predict(text_run, tmp_path / "rows.csv", tmp_path / "out.csv", skip_bad_rows=True)
+
+
+def test_rows_are_utf8_whatever_the_locale(text_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.txt").write_text("日本 cat\n", encoding="utf-8")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "ftcli", "predict", text_run, tmp_path / "rows.txt", "-q"],
+        capture_output=True,
+        check=True,
+        timeout=300,
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+    )
+
+    assert json.loads(done.stdout.decode("utf-8"))["review"] == "日本 cat"
+
+
+def test_a_list_of_dates_fits_a_table(text_run: Path, tmp_path: Path) -> None:
+    from datetime import date
+
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    parquet.write_table(pa.table({"review": ["a cat"], "days": [[date(2024, 2, 29)]]}), tmp_path / "rows.parquet")
+
+    [row] = run_predict(text_run, tmp_path / "rows.parquet", tmp_path / "out.csv")
+
+    assert row["days"] == '["2024-02-29"]'
+
+
+def test_a_destroyed_model_labels_nothing(text_run: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(text_run / "model", tmp_path / "model")
+    weights = load_file(tmp_path / "model" / "model.safetensors")
+    save_file(
+        {name: tensor * float("nan") for name, tensor in weights.items()}, tmp_path / "model" / "model.safetensors"
+    )
+    source = write_table(tmp_path / "rows.csv", ("review", "id"), [("a cat", 1)])
+
+    with pytest.raises(TrainingStoppedError, match="outputs are not finite"):
+        run_predict(tmp_path / "model", source, tmp_path / "out.csv")
+
+
+def test_a_longer_input_than_in_training_can_be_asked_for(text_run: Path, tmp_path: Path) -> None:
+    """The length that is saved is what others truncate at; the model itself takes more."""
+    shutil.copytree(text_run / "model", tmp_path / "model")
+    tokenizer = tmp_path / "model" / "tokenizer_config.json"
+    settings = json.loads(tokenizer.read_text(encoding="utf-8"))
+    tokenizer.write_text(json.dumps({**settings, "model_max_length": 8}), encoding="utf-8")
+    source = write_table(tmp_path / "rows.csv", ("review", "id"), [(" ".join(["cat"] * 20 + ["dog"] * 20), 1)])
+
+    [whole] = run_predict(tmp_path / "model", source, tmp_path / "whole.jsonl", "data.max_length=60")
+    [cut] = run_predict(tmp_path / "model", source, tmp_path / "cut.jsonl", "data.max_length=8")
+
+    assert whole["probabilities"] != cut["probabilities"]
