@@ -13,6 +13,7 @@ from ftcli.config.schema import ModelSection
 from ftcli.errors import ModelError
 from ftcli.hub import MODEL, Repository, explain
 from ftcli.locations import PACKAGE_PREFIX, package_path
+from ftcli.runs import CONFIG
 from ftcli.tasks.base import LabelSet, Task
 from ftcli.tasks.tokenization import Tokenization
 
@@ -67,7 +68,7 @@ def read_architecture(section: ModelSection, task: Task) -> Architecture:
 
 
 def load_tokenization(section: ModelSection, architecture: Architecture, max_length: int) -> Tokenization:
-    """Load the tokenizer and settle the length limit: never above what the model takes."""
+    """Load the tokenizer and settle the length limit: never above what tokenizer and model take."""
     from transformers import AutoTokenizer
 
     options = _source_options(architecture.location, architecture.revision)
@@ -76,9 +77,11 @@ def load_tokenization(section: ModelSection, architecture: Architecture, max_len
         raise ModelError(f"{section.name_or_path}: has no fast tokenizer (tokenizer.json); choose another encoder")
     if tokenizer.pad_token_id is None:
         raise ModelError(f"{section.name_or_path}: its tokenizer has no padding token; choose an encoder")
-    # The tokenizer's length may be that of an earlier fine-tuning; the positions are what the model has.
-    limit = architecture.max_positions or tokenizer.model_max_length
-    return Tokenization(tokenizer, min(max_length, limit), architecture.accepts)
+    limits = [max_length, architecture.max_positions or tokenizer.model_max_length]
+    if not (Path(architecture.location) / CONFIG).is_file():
+        # In a model that ftcli saved, this is the length of that fine-tuning, not a limit.
+        limits.append(tokenizer.model_max_length)
+    return Tokenization(tokenizer, min(limits), architecture.accepts)
 
 
 def build_model(section: ModelSection, architecture: Architecture, task: Task, labels: LabelSet) -> BuiltModel:

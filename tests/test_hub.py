@@ -314,7 +314,7 @@ def test_a_private_push_onto_a_public_repository_is_refused(hub: HubServer, home
     done = push(hub, home, finished, "--private")
 
     assert (done.returncode, hub.asked("POST", "/commit/")) == (2, [])
-    assert "--private: tester/paraphrases is there already and public" in done.stderr
+    assert "--private: tester/paraphrases is there already, and public" in done.stderr
 
 
 def test_a_second_push_is_a_second_commit(hub: HubServer, home: Path, finished: Path) -> None:
@@ -345,7 +345,10 @@ def test_only_a_finished_run_can_be_pushed(hub: HubServer, home: Path, tmp_path:
     done = push(hub, home, tmp_path)
 
     assert (done.returncode, hub.log) == (4, [])
-    assert f"{tmp_path}: no published model; expected a finished run, or its model/" in done.stderr
+    assert (
+        f"{tmp_path}: no published model (config.yaml is missing); expected a finished run, or its model/"
+        in done.stderr
+    )
 
 
 def test_a_wrong_name_is_told_before_anything_is_asked(hub: HubServer, home: Path, finished: Path) -> None:

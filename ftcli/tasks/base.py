@@ -194,6 +194,6 @@ class Task(ABC):
         """Say in words what one feature's targets are, for `inspect-batch`."""
         return [f"{name}: {value}" for name, value in target.items()]
 
-    @abstractmethod
     def example_code(self, model: str) -> str:
-        """Return a few lines of Python that use a saved model without ftcli, for its card."""
+        """Return a few lines of Python that load a saved model without ftcli, for its card."""
+        return f'from transformers import {self.head}\n\nmodel = {self.head}.from_pretrained("{model}")'

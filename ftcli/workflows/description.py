@@ -7,9 +7,11 @@ import subprocess
 import sys
 from dataclasses import asdict
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from ftcli import __version__
+from ftcli.config.checks import is_on_hub
 from ftcli.data.preparation import PreparedSplit, SplitStatistics, label_counts
 from ftcli.experiments import Experiment
 from ftcli.modeling import BuiltModel
@@ -36,7 +38,7 @@ def describe_environment(experiment: Experiment) -> dict[str, Any]:
         "platform": platform.platform(),
         "execution": asdict(execution),
         "num_processes": processes.world_size,
-        "model_commit": getattr(experiment.architecture.config, "_commit_hash", None),
+        "model_commit": _model_commit(experiment),
         "git_commit": _git_commit(),
         "command": sys.argv,
     }
@@ -85,6 +87,17 @@ def _describe_split(split: PreparedSplit) -> str:
     if split.rows.num_left_out:
         facts.append(f"{split.rows.num_left_out:,} incomplete rows left out")
     return f"{split.name} {split.features.num_rows:,} ({', '.join(facts)})"
+
+
+def _model_commit(experiment: Experiment) -> str | None:
+    """Return the commit of a model from the Hub, as the Hub's cache knows it."""
+    model = experiment.config.model
+    if not is_on_hub(model.name_or_path):
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(model.name_or_path, "config.json", revision=model.revision)
+    return Path(path).parent.name if isinstance(path, str) else None
 
 
 def _git_commit() -> str | None:

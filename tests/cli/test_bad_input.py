@@ -234,7 +234,7 @@ CASES = [
     Case(
         "Hub data set, offline",
         nothing,
-        ("'nobody/nothing': cannot be loaded from the Hub", "name a local folder or data.files"),
+        ("has no data set 'nobody/nothing'", "name local ones with model.name_or_path and data.path"),
         {"path": "nobody/nothing"},
         ModelError,
     ),
