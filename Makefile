@@ -7,12 +7,13 @@ BIN := $(VENV)/bin
 
 .PHONY: install demo test lint types check clean
 
-install: $(VENV)/.installed
+install: $(VENV)/.dev
 
-$(VENV)/.installed: pyproject.toml .ci/constraints.txt
+# .venv/.dev, .venv/.demo: ftcli with that extra, in the one environment.
+$(VENV)/.%: pyproject.toml .ci/constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[$*]'
 	touch $@
 
 demo: $(VENV)/.demo
@@ -24,12 +25,6 @@ demo: $(VENV)/.demo
 	@echo '  . $(VENV)/bin/activate'
 	@echo '  ftcli train configs/text-classification.yaml data.files.train=FILE.csv data.columns.text=TEXT data.columns.label=LABEL output_dir=runs/mine'
 	@echo '  ftcli predict runs/mine FILE.csv -o labelled.csv'
-
-$(VENV)/.demo: pyproject.toml .ci/constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[demo]'
-	touch $@
 
 test: install
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile

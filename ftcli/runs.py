@@ -6,11 +6,12 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from safetensors import SafetensorError
 
@@ -181,17 +182,41 @@ def write_json(path: Path, record: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
-    aside = path.with_name(f".{path.name}.partial")
-    try:
+    with explained(path, _cannot_write):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except OSError as error:
+    with whole_file(path, _cannot_write) as file, explained(path, _cannot_write):
+        file.write(text)
+
+
+@contextmanager
+def whole_file(path: Path, explain: Callable[[Path, Exception], Exception]) -> Iterator[TextIO]:
+    """Open a file to write that takes its place when all went well, and leaves no trace otherwise.
+
+    explain: makes the error to raise of one that opening, flushing or renaming met.
+    """
+    target = path.resolve()  # a link stays one
+    aside = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        with explained(path, explain):
+            file = aside.open("w", encoding="utf-8", newline="")
+        with file:
+            yield file
+            with explained(path, explain):
+                file.flush()
+                os.fsync(file.fileno())
+        with explained(path, explain):
+            aside.replace(target)
+    finally:
         aside.unlink(missing_ok=True)
-        raise _cannot_write(path, error) from None
+
+
+@contextmanager
+def explained(path: Path, explain: Callable[[Path, Exception], Exception]) -> Iterator[None]:
+    """Raise what `explain` makes of an OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise explain(path, error) from None
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -161,3 +161,19 @@ def run_ftcli(
         env={**os.environ, **environment},
         check=False,
     )
+
+
+def load_rows(split: str = "train", *, text: Any = "text", label: str = "label", **data: Any) -> Any:
+    """Load a split as a config with this `data` section would."""
+    from ftcli.config.schema import config_type
+    from ftcli.data.sources import load_split
+
+    config = config_type("text-classification").model_validate(
+        {
+            "task": "text-classification",
+            "model": {"name_or_path": "unused"},
+            "data": {"columns": {"text": text, "label": label}, **data},
+            "output_dir": "unused",
+        }
+    )
+    return load_split(config.data, split, config.build_task())

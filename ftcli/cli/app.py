@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -68,6 +69,8 @@ def exit_codes(console: Console) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit from None
     except KeyboardInterrupt:
+        # The next one ends the process at once, instead of interrupting what runs at its exit.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         if console.speaks:
             console.error("interrupted")
         raise typer.Exit(EXIT_INTERRUPTED) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from operator import itemgetter
@@ -147,18 +147,26 @@ def _validate(raw: _Raw) -> Config:
 def _absolute(config: Config) -> Config:
     """Make every local path absolute, so that the run can be used from anywhere."""
 
-    def absolute(path: str | None) -> str | None:
+    def absolute(path: str) -> str:
         # abspath keeps symlinks; os.path.expanduser keeps the ~ of an unknown user, Path.expanduser raises.
-        if path is None or path.startswith(PACKAGE_PREFIX):
-            return path
         return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
 
-    model, data = config.model, config.data
-    if looks_local(model.name_or_path):
-        model = model.model_copy(update={"name_or_path": absolute(model.name_or_path)})
-    if data.path is not None and looks_local(data.path):
-        data = data.model_copy(update={"path": absolute(data.path)})
+    return with_local_paths(config, absolute)
+
+
+def with_local_paths(config: Config, change: Callable[[str], str]) -> Config:
+    """Return a config with every path of this machine changed: model, data, files, and run directory."""
+
+    def changed(path: str | None) -> str | None:
+        return change(path) if path is not None and looks_local(path) else path
+
+    data = config.data.model_copy(update={"path": changed(config.data.path)})
     if data.files is not None:
-        files = {split: absolute(path) for split, path in data.files.model_dump().items()}
+        # A file is local whether or not it is there.
+        files = {
+            split: path if path is None or path.startswith(PACKAGE_PREFIX) else change(path)
+            for split, path in data.files.model_dump().items()
+        }
         data = data.model_copy(update={"files": data.files.model_copy(update=files)})
-    return config.model_copy(update={"model": model, "data": data, "output_dir": absolute(config.output_dir)})
+    model = config.model.model_copy(update={"name_or_path": changed(config.model.name_or_path)})
+    return config.model_copy(update={"model": model, "data": data, "output_dir": change(config.output_dir)})

@@ -10,6 +10,9 @@ from typing import Any
 from ftcli.data.formats import (
     CSV,
     JSONL,
+    NOT_UTF8,
+    RECODE,
+    RECODE_UTF16,
     TSV,
     BadRow,
     FormatError,
@@ -47,6 +50,7 @@ def read_rows(path: Path, quoting: str) -> Iterator[Row]:
     if path.suffix != ".parquet":
         _check_utf8(path)
     problems: list[str] = []
+    remedy: str | None = None
     quoting = resolved_quoting(path, quoting)
     try:
         for row in scan_file(path, quoting):
@@ -58,8 +62,10 @@ def read_rows(path: Path, quoting: str) -> Iterator[Row]:
                 break
     except FormatError as error:
         problems.append(str(error))
+        remedy = error.remedy
     if problems:
-        raise DataError(list_problems(str(path), problems) + hint(path.suffix.removeprefix("."), quoting))
+        remedy = hint(path.suffix.removeprefix("."), quoting) if remedy is None else remedy
+        raise DataError(list_problems(str(path), problems) + remedy)
 
 
 def scan_file(path: Path, quoting: str) -> Iterator[Row | BadRow]:
@@ -118,7 +124,7 @@ def _scan_json_array(path: Path) -> Iterator[Row]:
     except json.JSONDecodeError as error:
         raise FormatError(f"line {error.lineno}: not JSON: {error.msg} at column {error.colno}") from None
     except UnicodeDecodeError as error:
-        raise FormatError(f"byte {error.start}: not UTF-8. Convert it, for example: iconv -f LATIN1 -t UTF-8") from None
+        raise FormatError(f"byte {error.start}: {NOT_UTF8}", RECODE) from None
     except (ValueError, RecursionError) as error:
         raise FormatError(f"not JSON: {error}") from None
     for index, value in enumerate(rows):
@@ -168,14 +174,12 @@ def _check_utf8(path: Path) -> None:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
-                raise DataError(f"{path}: is UTF-16; expected UTF-8. Convert it: iconv -f UTF-16 -t UTF-8")
+                raise DataError(f"{path}: is UTF-16; expected UTF-8{RECODE_UTF16}")
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{path}: line {number}, byte {position + error.start}: not UTF-8. "
-                    "Convert it, for example: iconv -f LATIN1 -t UTF-8"
-                ) from None
+                where = f"{path}: line {number}, byte {position + error.start}"
+                raise DataError(f"{where}: {NOT_UTF8}{RECODE}") from None
             position += len(line)
 
 

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 LINES, CSV, TSV, JSONL = "lines", "csv", "tsv", "jsonl"
 NOT_UTF8 = "not UTF-8"
+RECODE = ". Convert it, for example: iconv -f LATIN1 -t UTF-8"
+RECODE_UTF16 = ". Convert it: iconv -f UTF-16 -t UTF-8"
 # A cell that is longer is a quote that never closes.
 _MAX_CELL = 2**27
 
@@ -36,7 +38,11 @@ class BadRow(NamedTuple):
 
 
 class FormatError(Exception):
-    """Nothing that follows can be read."""
+    """Nothing that follows can be read. remedy: what to do; None leaves it to who knows the file."""
+
+    def __init__(self, problem: str, remedy: str | None = None) -> None:
+        super().__init__(problem)
+        self.remedy = remedy
 
 
 def scan(
@@ -147,12 +153,12 @@ def _scan_delimited(lines: _Lines, delimiter: str, quoting: str) -> Iterator[Row
 
 def _checked_header(line: int, cells: list[str]) -> list[str]:
     if cells[0].startswith(("\udcff\udcfe", "\udcfe\udcff")):
-        raise FormatError("is UTF-16; expected UTF-8. Convert it: iconv -f UTF-16 -t UTF-8")
+        raise FormatError("is UTF-16; expected UTF-8", RECODE_UTF16)
     if not _is_utf8("".join(cells)):
-        raise FormatError(f"line {line}: not UTF-8. Convert it, for example: iconv -f LATIN1 -t UTF-8")
+        raise FormatError(f"line {line}: {NOT_UTF8}", RECODE)
     twice = sorted({cell for cell in cells if cells.count(cell) > 1})
     if twice:
-        raise FormatError(f"line {line}: the column {twice[0]!r} stands twice; rename one")
+        raise FormatError(f"line {line}: the column {twice[0]!r} stands twice; rename one", "")
     return cells
 
 

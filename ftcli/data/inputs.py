@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from ftcli.data.files import SUFFIXES, hint, place, resolved_quoting, scan_file
-from ftcli.data.formats import CSV, JSONL, LINES, NOT_UTF8, TSV, BadRow, FormatError, Row, cell, scan
+from ftcli.data.formats import CSV, JSONL, LINES, NOT_UTF8, RECODE, TSV, BadRow, FormatError, Row, cell, scan
 from ftcli.data.rows import is_empty, require_column
 from ftcli.errors import ConfigError, DataError
 
@@ -88,7 +88,8 @@ class Input:
                         require_column(column, list(row.values), self.name, "text")
                 yield _with_texts(number, row, columns, keep_empty=keep_empty)
         except FormatError as error:
-            raise DataError(f"{self.name}: {error}{hint(self.format_name, quoting)}") from None
+            remedy = hint(self.format_name, quoting) if error.remedy is None else error.remedy
+            raise DataError(f"{self.name}: {error}{remedy}") from None
         except OSError as error:
             raise DataError(f"{self.name}: cannot be read: {error.strerror or error}") from None
 
@@ -99,7 +100,7 @@ class Input:
     def mending(self, row: BadRow, quoting: str) -> str:
         """Say how a row that breaks the format is mended."""
         if row.problem == NOT_UTF8:
-            return ". Convert it, for example: iconv -f LATIN1 -t UTF-8"
+            return RECODE
         return hint(self.format_name, "minimal" if quoting == "auto" else quoting)
 
     def _scan(self, columns: Sequence[str], quoting: str) -> Iterator[Row | BadRow]:

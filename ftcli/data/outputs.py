@@ -16,6 +16,7 @@ from typing import Any, TextIO
 from ftcli.console import to_json
 from ftcli.data.formats import BadRow
 from ftcli.errors import ConfigError, RunError
+from ftcli.runs import explained, whole_file
 
 OUTPUT_SUFFIXES = (".jsonl", ".csv", ".tsv")
 # Where a prediction keeps the probabilities of the labels, by name.
@@ -62,36 +63,13 @@ class Output:
                 sys.stdout.reconfigure(encoding="utf-8")
             yield RowWriter(sys.stdout, ".jsonl", self.top_k)
             return
-        with _whole_file(self.path) as file:
+        with whole_file(self.path, _cannot_write) as file:
             yield RowWriter(file, self.path.suffix, self.top_k)
 
 
-@contextmanager
-def _whole_file(path: Path) -> Iterator[TextIO]:
-    """Open a file to write that takes its place when all went well, and leaves no trace otherwise."""
-    target = path.resolve()  # a link stays one
-    aside = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        with _explained(path):
-            file = aside.open("w", encoding="utf-8", newline="")
-        with file:
-            yield file
-            with _explained(path):
-                file.flush()
-                os.fsync(file.fileno())
-        with _explained(path):
-            aside.replace(target)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or error
-        raise RunError(f"{path}: cannot be written: {reason}. Free space, or name another place") from None
+def _cannot_write(path: Path, error: Exception) -> RunError:
+    reason = getattr(error, "strerror", None) or error
+    return RunError(f"{path}: cannot be written: {reason}. Free space, or name another place")
 
 
 class RowDoesNotFitError(Exception):
@@ -155,7 +133,7 @@ class SetAside:
     @contextmanager
     def open(cls, path: Path) -> Iterator[SetAside]:
         """Be ready to take rows in. At the end, if all went well, the file of an earlier run gives way."""
-        with _whole_file(path) as file:
+        with whole_file(path, _cannot_write) as file:
             aside = cls(path, file)
             yield aside
         if not aside.num_rows:
@@ -166,7 +144,7 @@ class SetAside:
         self.num_rows += 1
         content = "row" if isinstance(row.content, dict) else "text"
         record = {"line": row.line or None, "number": number, "error": row.problem, content: _plain(row.content)}
-        with _explained(self.path):
+        with explained(self.path, _cannot_write):
             self._file.write(to_json(record) + "\n")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,12 +109,9 @@ def encode_texts(
 ) -> Features:
     """Encode N rows that have texts and no answers: what predicting needs, kept in memory."""
     encoded = task.encode(texts, labels, tokenization)
-    fields = {name: field for name, field in input_fields(tokenization).items() if name in encoded.columns}
+    fields = input_fields(tokenization)
     arrays = _arrays(encoded, fields)
-    columns = {
-        name: Ragged(arrays[name], arrays[f"{name}.offsets"]) if field.per_token else arrays[name]
-        for name, field in fields.items()
-    }
+    columns = _columns(arrays.__getitem__, fields)
     return Features(columns, arrays["rows"], arrays["truncated"], num_rows=len(next(iter(texts.values()))))
 
 
@@ -162,11 +159,16 @@ def _open(folder: Path, fields: Mapping[str, Field], num_rows: int) -> Features:
         array: np.ndarray = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
         return array
 
-    columns = {
+    columns = _columns(load, fields)
+    return Features(columns, load("rows"), load("truncated"), num_rows)
+
+
+def _columns(load: Callable[[str], np.ndarray], fields: Mapping[str, Field]) -> dict[str, Ragged | np.ndarray]:
+    """Put the arrays that `_arrays` makes together again, wherever they are kept."""
+    return {
         name: Ragged(load(name), load(f"{name}.offsets")) if field.per_token else load(name)
         for name, field in fields.items()
     }
-    return Features(columns, load("rows"), load("truncated"), num_rows)
 
 
 def _fingerprint(rows: SplitRows, task: Task, labels: LabelSet, tokenization: Tokenization) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from ftcli.config.schema import DataSection
 from ftcli.data import files
 from ftcli.errors import DataError, list_problems
-from ftcli.tasks.base import Task
+from ftcli.tasks.base import Task, is_missing
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def complete_rows(rows: SplitRows, task: Task, data: DataSection) -> SplitRows:
         raise DataError(list_problems(where, problems) + hint)
     if data.empty_label == "drop":
         for name in task.answer_columns:
-            left_out[[i for i, value in enumerate(rows.column(name)) if value is None or value == ""]] = True
+            left_out[[i for i, value in enumerate(rows.column(name)) if is_missing(value)]] = True
     if not left_out.any():
         return rows
     if left_out.all():

@@ -37,33 +37,33 @@ def model_card(run: RunDirectory, config: Config, max_length: int) -> str:
 def _metadata(title: str, config: Config, evaluation: Mapping[str, Any]) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
-    is_hub_data = config.data.path is not None and is_on_hub(config.data.path)
+    scores = evaluation.get("scores", {})
     facts: dict[str, Any] = {
         "library_name": "transformers",
         "pipeline_tag": config.task,
         "tags": ["ftcli"],
-        "metrics": [name for name in evaluation.get("scores", {}) if name != "loss"] or None,
+        "metrics": [name for name in scores if name != "loss"] or None,
     }
     if is_on_hub(config.model.name_or_path):
         facts["base_model"] = config.model.name_or_path
-    if is_hub_data:
-        facts["datasets"] = [config.data.path]
-        facts["model_name"] = title
-        facts["eval_results"] = [
-            EvalResult(
-                task_type=config.task,
-                dataset_type=str(config.data.path),
-                dataset_name=" ".join(filter(None, (config.data.path, config.data.name))),
-                dataset_config=config.data.name,
-                dataset_split=evaluation["split"],
-                dataset_revision=config.data.revision,
-                metric_type=name,
-                metric_value=value,
-            )
-            for name, value in evaluation.get("scores", {}).items()
-        ]
-    if not facts.get("eval_results"):
-        facts = {name: value for name, value in facts.items() if name not in ("model_name", "eval_results")}
+    data = config.data
+    if data.path is not None and is_on_hub(data.path):
+        facts["datasets"] = [data.path]
+        if scores:
+            facts["model_name"] = title
+            facts["eval_results"] = [
+                EvalResult(
+                    task_type=config.task,
+                    dataset_type=data.path,
+                    dataset_name=" ".join(filter(None, (data.path, data.name))),
+                    dataset_config=data.name,
+                    dataset_split=evaluation["split"],
+                    dataset_revision=data.revision,
+                    metric_type=name,
+                    metric_value=value,
+                )
+                for name, value in scores.items()
+            ]
     return f"---\n{ModelCardData(**facts).to_yaml()}\n---"
 
 

@@ -61,6 +61,11 @@ class LabelSet:
         return {name: index for index, name in enumerate(self.names)}
 
 
+def is_missing(answer: Any) -> bool:
+    """Whether a cell holds no answer."""
+    return answer is None or answer == ""
+
+
 class Rows(Protocol):
     """The rows of one split as a task sees them."""
 

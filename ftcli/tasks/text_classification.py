@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field as Limits
 
 from ftcli.errors import DataError, list_problems
-from ftcli.tasks.base import Encoded, Field, LabelSet, Prediction, Rows, Task
+from ftcli.tasks.base import Encoded, Field, LabelSet, Prediction, Rows, Task, is_missing
 from ftcli.tasks.options import Columns, Section, setting
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class TextClassification(Task):
 
     def _sorted_names(self, rows: Rows, values: Sequence[Any]) -> tuple[str, ...]:
         """Sort the labels that occur, whole numbers by value and names by spelling."""
-        texts = {str(value) for value in set(values) if not _is_missing(value)}
+        texts = {str(value) for value in set(values) if not is_missing(value)}
         fractions = sorted(text for text in texts if _FRACTION.fullmatch(text))
         integers = sorted(text for text in texts if _INTEGER.fullmatch(text))
         where = f"{rows.source}, split {rows.split!r}, column {self.columns.label!r}"
@@ -128,7 +128,7 @@ class TextClassification(Task):
         by_id = declared or (labels.names if labels.numbered and not numeric_names and not spelled else None)
 
         def to_name(value: Any) -> str | None:
-            if _is_missing(value):
+            if is_missing(value):
                 return None
             if by_id is None or not _INTEGER.fullmatch(str(value)):
                 return str(value)
@@ -140,7 +140,7 @@ class TextClassification(Task):
     def _explain(value: Any, name: str | None, labels: LabelSet) -> str:
         known = ", ".join(labels.names[:10]) + (", …" if len(labels) > 10 else "")
         expected = f"expected one of {known}" if known else "expected a name or a whole number"
-        if _is_missing(value):
+        if is_missing(value):
             return f"no label; {expected}. Fill it in or remove the row"
         if str(value) == "-1":
             return (
@@ -224,7 +224,3 @@ class TextClassification(Task):
                 f'print(CrossEncoder("{model}").predict([("One text.", "Another.")], apply_softmax=True))',
             ]
         return "\n".join(lines)
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or value == ""

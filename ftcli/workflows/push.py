@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftcli.checkpoints import CARD, RECORD
-from ftcli.config.checks import looks_local
-from ftcli.config.loading import config_text, load_config
-from ftcli.config.schema import Config
+from ftcli.config.loading import config_text, load_config, with_local_paths
 from ftcli.console import Console
 from ftcli.errors import ConfigError, ModelError, RunError
 from ftcli.hub import MODEL, Repository, explain, is_online, why_offline
@@ -86,26 +84,10 @@ def _operations(folder: Path) -> list[CommitOperationAdd]:
     """List what is uploaded: what ftcli published there and nothing else, and the config without local places."""
     from huggingface_hub import CommitOperationAdd
 
-    portable = config_text(_portable(load_config(folder / CONFIG))).encode()
+    # What lies where on this machine is nobody's business; with ./ nobody takes the rest for a name on the Hub.
+    portable = config_text(with_local_paths(load_config(folder / CONFIG), lambda path: f"./{Path(path).name}")).encode()
     return [
         CommitOperationAdd(file.name, portable if file.name == CONFIG else file)
         for file in sorted(folder.iterdir())
         if file.name in _UPLOADED or file.suffix == ".safetensors"
     ]
-
-
-def _portable(config: Config) -> Config:
-    """Keep of every local path its last part: what lies where on this machine is nobody's business.
-
-    With ./ before it, so that nobody takes it for the name of something on the Hub.
-    """
-
-    def name(path: str | None) -> str | None:
-        return f"./{Path(path).name}" if path is not None and looks_local(path) else path
-
-    data = config.data.model_copy(update={"path": name(config.data.path)})
-    if data.files is not None:
-        files = {split: name(path) for split, path in data.files.model_dump().items()}
-        data = data.model_copy(update={"files": data.files.model_copy(update=files)})
-    model = config.model.model_copy(update={"name_or_path": name(config.model.name_or_path)})
-    return config.model_copy(update={"data": data, "model": model, "output_dir": name(config.output_dir)})

@@ -68,10 +68,10 @@ class TrainingRun:
     def _open(self, overwrite: bool) -> None:
         config = self.experiment.config
         self.writer = RunWriter.create(config.output_dir, overwrite=overwrite)
-        self.writer.write_config(config_text(self.experiment.resolved_config))
+        text = config_text(self.experiment.resolved_config)
+        self.writer.write_config(text)
         self.writer.write("environment.json", describe_environment(self.experiment))
         self.writer.write("data.json", describe_data(self.experiment))
-        text = config_text(self.experiment.resolved_config)
         self.saver = Saver(self.directory, self.experiment.tokenization, text)
         self.trackers = Trackers(config.logging.trackers, self.directory.path, self.console)
         self.trackers.start(self.experiment.resolved_config)

@@ -9,28 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import load_rows as load
 from conftest import write_table
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftcli.config.schema import config_type
-from ftcli.data.rows import SplitRows, hold_out
-from ftcli.data.sources import load_split
+from ftcli.data.rows import hold_out
 from ftcli.errors import DataError
 
 LETTERS = [(f"text {number}", "ab"[number % 4 == 0]) for number in range(40)]
-
-
-def load(split: str = "train", **data: Any) -> SplitRows:
-    config = config_type("text-classification").model_validate(
-        {
-            "task": "text-classification",
-            "model": {"name_or_path": "unused"},
-            "data": {"columns": {"text": "text", "label": "label"}, **data},
-            "output_dir": "unused",
-        }
-    )
-    return load_split(config.data, split, config.build_task())
 
 
 @pytest.fixture

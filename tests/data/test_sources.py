@@ -7,26 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import load_rows as load
 from conftest import write_table
 
-from ftcli.config.schema import config_type
-from ftcli.data.sources import SplitRows, load_split
+from ftcli.data.rows import SplitRows
 from ftcli.errors import DataError, ModelError
 
 ROWS = [("the cat", "good"), ("a dog", "bad"), ("red fish", "good")]
-
-
-def load(split: str = "train", *, text: Any = "text", label: str = "label", **data: Any) -> SplitRows:
-    """Load a split as a config with this `data` section would."""
-    config = config_type("text-classification").model_validate(
-        {
-            "task": "text-classification",
-            "model": {"name_or_path": "unused"},
-            "data": {"columns": {"text": text, "label": label}, **data},
-            "output_dir": "unused",
-        }
-    )
-    return load_split(config.data, split, config.build_task())
 
 
 def problem(split: str = "train", **data: Any) -> str:

@@ -78,6 +78,12 @@ def pairs(tmp_path: Path) -> Path:
     return write_table(tmp_path / "pairs.csv", (*PAIRS, "id"), rows)
 
 
+@pytest.fixture
+def one_row(tmp_path: Path) -> Path:
+    """A table of one review."""
+    return write_table(tmp_path / "rows.csv", ("review", "id"), [("a cat", 1)])
+
+
 # --- rows in, rows out
 
 
@@ -175,13 +181,12 @@ def test_a_table_has_a_column_for_each_label(text_run: Path, tmp_path: Path, suf
     assert [row["review"] for row in got] == ["a cat, red", "the dog"]
 
 
-def test_top_k_keeps_the_most_probable_labels_best_first(text_run: Path, tmp_path: Path) -> None:
-    source = write_table(tmp_path / "rows.csv", ("review", "id"), [("a cat", 1)])
-    [whole] = run_predict(text_run, source, tmp_path / "all.jsonl")
+def test_top_k_keeps_the_most_probable_labels_best_first(text_run: Path, tmp_path: Path, one_row: Path) -> None:
+    [whole] = run_predict(text_run, one_row, tmp_path / "all.jsonl")
     best, second, _ = sorted(whole["probabilities"], key=whole["probabilities"].get, reverse=True)
 
-    [row] = run_predict(text_run, source, tmp_path / "two.jsonl", top_k=2)
-    [cells] = run_predict(text_run, source, tmp_path / "two.csv", top_k=2)
+    [row] = run_predict(text_run, one_row, tmp_path / "two.jsonl", top_k=2)
+    [cells] = run_predict(text_run, one_row, tmp_path / "two.csv", top_k=2)
 
     assert list(row["probabilities"].items()) == [(name, whole["probabilities"][name]) for name in (best, second)]
     assert (cells["predicted"], cells["predicted_2"]) == (best, second)
@@ -194,11 +199,9 @@ def test_another_column_can_hold_the_text(text_run: Path, tmp_path: Path) -> Non
     assert len(run_predict(text_run, source, tmp_path / "out.jsonl", "data.columns.text=body")) == 1
 
 
-def test_what_changes_nothing_in_a_prediction_is_refused(text_run: Path, tmp_path: Path) -> None:
-    source = write_table(tmp_path / "rows.csv", ("review", "id"), [("a cat", 1)])
-
+def test_what_changes_nothing_in_a_prediction_is_refused(text_run: Path, tmp_path: Path, one_row: Path) -> None:
     with pytest.raises(ConfigError, match=r"training\.epochs=1: changes nothing here"):
-        run_predict(text_run, source, tmp_path / "out.jsonl", "training.epochs=1")
+        run_predict(text_run, one_row, tmp_path / "out.jsonl", "training.epochs=1")
 
 
 # --- a stream
@@ -318,11 +321,12 @@ def test_bad_rows_are_set_aside_and_the_others_predicted(text_run: Path, tmp_pat
     ]
 
 
-def test_without_bad_rows_there_is_no_file_of_them_and_an_old_one_goes(text_run: Path, tmp_path: Path) -> None:
-    source = write_table(tmp_path / "rows.csv", ("review", "id"), [("a cat", 1)])
+def test_without_bad_rows_there_is_no_file_of_them_and_an_old_one_goes(
+    text_run: Path, tmp_path: Path, one_row: Path
+) -> None:
     (tmp_path / "out.csv.errors.jsonl").write_text("of an earlier run", encoding="utf-8")
 
-    run_predict(text_run, source, tmp_path / "out.csv", skip_bad_rows=True)
+    run_predict(text_run, one_row, tmp_path / "out.csv", skip_bad_rows=True)
 
     assert not (tmp_path / "out.csv.errors.jsonl").exists()
 
@@ -419,20 +423,18 @@ def test_what_cannot_work_is_told_at_once(
     assert not [line for line in done.stderr.splitlines() if line.endswith("| torch")]
 
 
-def test_predictions_need_nothing_of_the_training_data(text_run: Path, tmp_path: Path) -> None:
-    source = write_table(tmp_path / "rows.csv", ("review", "id"), [("a cat", 1)])
+def test_predictions_need_nothing_of_the_training_data(text_run: Path, tmp_path: Path, one_row: Path) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(text_run / "model", moved)
 
-    assert len(run_predict(moved, source, tmp_path / "out.jsonl")) == 1
+    assert len(run_predict(moved, one_row, tmp_path / "out.jsonl")) == 1
 
 
-def test_an_output_that_cannot_be_written_is_told(text_run: Path, tmp_path: Path) -> None:
-    source = write_table(tmp_path / "rows.csv", ("review", "id"), [("a cat", 1)])
+def test_an_output_that_cannot_be_written_is_told(text_run: Path, tmp_path: Path, one_row: Path) -> None:
     (tmp_path / "out.csv").mkdir()
 
     with pytest.raises(RunError, match=r"out\.csv: a directory; name a file"):
-        run_predict(text_run, source, tmp_path / "out.csv")
+        run_predict(text_run, one_row, tmp_path / "out.csv")
 
 
 def test_a_failed_prediction_leaves_an_earlier_one_alone(text_run: Path, tmp_path: Path) -> None:
@@ -528,7 +530,7 @@ def test_a_list_of_dates_fits_a_table(text_run: Path, tmp_path: Path) -> None:
     assert row["days"] == '["2024-02-29"]'
 
 
-def test_a_destroyed_model_labels_nothing(text_run: Path, tmp_path: Path) -> None:
+def test_a_destroyed_model_labels_nothing(text_run: Path, tmp_path: Path, one_row: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     shutil.copytree(text_run / "model", tmp_path / "model")
@@ -536,10 +538,8 @@ def test_a_destroyed_model_labels_nothing(text_run: Path, tmp_path: Path) -> Non
     save_file(
         {name: tensor * float("nan") for name, tensor in weights.items()}, tmp_path / "model" / "model.safetensors"
     )
-    source = write_table(tmp_path / "rows.csv", ("review", "id"), [("a cat", 1)])
-
     with pytest.raises(TrainingStoppedError, match="outputs are not finite"):
-        run_predict(tmp_path / "model", source, tmp_path / "out.csv")
+        run_predict(tmp_path / "model", one_row, tmp_path / "out.csv")
 
 
 def test_a_longer_input_than_in_training_can_be_asked_for(text_run: Path, tmp_path: Path) -> None:
