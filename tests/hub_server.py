@@ -71,6 +71,11 @@ class Repository:
         }
 
 
+def matching(log: list[str], method: str, part: str) -> list[str]:
+    """Return the requests of a method whose path has a part."""
+    return [line for line in log if line.startswith(f"{method} ") and part in line]
+
+
 class HubServer(ThreadingHTTPServer):
     """The server; use it as a context manager. breaks: path -> bytes after which the connection breaks."""
 
@@ -98,7 +103,7 @@ class HubServer(ThreadingHTTPServer):
 
     def asked(self, method: str, part: str) -> list[str]:
         """Return the logged requests of a method whose path has a part."""
-        return [line for line in self.log if line.startswith(f"{method} ") and part in line]
+        return matching(self.log, method, part)
 
     def __enter__(self) -> HubServer:
         threading.Thread(target=self.serve_forever, daemon=True).start()

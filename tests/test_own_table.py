@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from conftest import pair_rows, run_ftcli
 
+from ftcli.console import Console
+from ftcli.workflows import train
+
 TEMPLATE = Path(__file__).parents[1] / "configs" / "text-classification.yaml"
 
 
@@ -50,9 +53,10 @@ def test_three_commands_lead_from_a_table_to_predictions(table: Path, tmp_path: 
 
 def test_the_run_says_what_was_left_out_and_held_out(table: Path, tmp_path: Path, tiny_model: Path) -> None:
     overrides = [f"data.files.train={table}", "data.columns.text=review", "data.columns.label=stars_label"]
-    run_ftcli("train", TEMPLATE, *overrides, f"model.name_or_path={tiny_model}", "training.epochs=1", cwd=tmp_path)
+    more = [f"model.name_or_path={tiny_model}", "training.epochs=1", f"output_dir={tmp_path / 'run'}"]
+    train(TEMPLATE, [*overrides, *more], console=Console(quiet=True))
 
-    data = json.loads((tmp_path / "runs" / "text-classification" / "data.json").read_text(encoding="utf-8"))
+    data = json.loads((tmp_path / "run" / "data.json").read_text(encoding="utf-8"))
     assert {name: (split["num_rows"], split["held_out_of"]) for name, split in data.items()} == {
         "train": (52, None),
         "validation": (6, "train"),
@@ -65,9 +69,10 @@ def test_another_seed_is_scored_on_the_same_rows(table: Path, tmp_path: Path, ti
     overrides = [f"data.files.train={table}", "data.columns.text=review", "data.columns.label=stars_label"]
     rows = []
     for seed in (1, 2):
-        more = [f"seed={seed}", f"output_dir=runs/{seed}", f"model.name_or_path={tiny_model}", "training.epochs=1"]
-        run_ftcli("train", TEMPLATE, *overrides, *more, cwd=tmp_path)
-        lines = (tmp_path / "runs" / str(seed) / "predictions" / "validation.jsonl").read_text(encoding="utf-8")
+        run = tmp_path / str(seed)
+        more = [f"seed={seed}", f"output_dir={run}", f"model.name_or_path={tiny_model}", "training.epochs=1"]
+        train(TEMPLATE, [*overrides, *more], console=Console(quiet=True))
+        lines = (run / "predictions" / "validation.jsonl").read_text(encoding="utf-8")
         rows.append([json.loads(line)["row"] for line in lines.splitlines()])
 
     assert rows[0] == rows[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,11 @@ def test_of_two_processes_only_the_main_one_tracks(config: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("moment", ["import", "start", "config", "log", "finish"])
 def test_a_tracker_that_fails_is_told_once_and_the_run_goes_on(
-    write_config: ConfigWriter, tmp_path: Path, moment: str
+    write_config: ConfigWriter,
+    tmp_path: Path,
+    moment: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The tracker is a package called wandb that fails as the real one can: without a network, without a login."""
     failing = {
@@ -78,10 +83,12 @@ def init(**kwargs):
     )
     config = write_config(logging={"trackers": ["wandb"], "every_steps": 1}, training={"max_steps": 4})
 
-    done = run_ftcli("train", config, "-q", PYTHONPATH=str(tmp_path / "fake"))
+    monkeypatch.syspath_prepend(tmp_path / "fake")
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
 
-    assert done.returncode == 0, done.stderr
-    warnings = [line for line in done.stderr.splitlines() if "wandb" in line]
+    train(config, console=QUIET)
+
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "wandb" in line]
     assert warnings == [f"warning: wandb failed and is left out from here on: no {moment} today"]
     assert json.loads((tmp_path / "run" / "status.json").read_text(encoding="utf-8"))["status"] == "finished"
 

@@ -8,6 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +61,7 @@ def text_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_run(tmp_path_factory.mktemp("texts"), text="review", rows=rows, header=("review", "label"))
 
 
-def run_predict(run: Path, source: Path, target: Path, *overrides: str, **options: Any) -> list[dict[str, Any]]:
+def run_predict(run: Path, source: Path | str, target: Path, *overrides: str, **options: Any) -> list[dict[str, Any]]:
     predict(run, source, overrides, output=target, console=QUIET, **options)
     return read(target)
 
@@ -207,6 +209,20 @@ def test_what_changes_nothing_in_a_prediction_is_refused(text_run: Path, tmp_pat
 # --- a stream
 
 
+StandardInput = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture
+def standard_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StandardInput:
+    """Return a function that predicts what stands on standard input, in this process."""
+
+    def run(text: str, run: Path, **options: Any) -> list[dict[str, Any]]:
+        monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(text.encode())))
+        return run_predict(run, "-", tmp_path / "out.jsonl", **options)
+
+    return run
+
+
 def test_lines_on_standard_input_become_rows_on_standard_output(text_run: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "ftcli", "predict", text_run, "-"],
@@ -222,18 +238,10 @@ def test_lines_on_standard_input_become_rows_on_standard_output(text_run: Path) 
     assert "2 rows predicted" in done.stderr
 
 
-def test_a_pair_on_standard_input_is_separated_by_a_tab(pair_run: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "ftcli", "predict", pair_run, "-", "-q"],
-        input="a cat\tthe dog\r\n",
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=300,
-    )
+def test_a_pair_on_standard_input_is_separated_by_a_tab(pair_run: Path, standard_input: StandardInput) -> None:
+    [row] = standard_input("a cat\tthe dog\r\n", pair_run)
 
-    [row] = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [row["sentence1"], row["sentence2"], done.stderr] == ["a cat", "the dog", ""]
+    assert [row["sentence1"], row["sentence2"]] == ["a cat", "the dog"]
 
 
 def test_rows_come_out_before_the_input_ends(text_run: Path) -> None:
@@ -276,17 +284,10 @@ def test_a_reader_that_has_enough_is_no_error(text_run: Path, tmp_path: Path) ->
     assert (json.loads(first)["id"], code, done.stderr) == ("0", "0", "")
 
 
-def test_csv_on_standard_input_is_read_when_that_is_said(text_run: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "ftcli", "predict", text_run, "-", "-q", "--input-format", "csv"],
-        input='id,review\n1,"a, b"\n',
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=300,
-    )
+def test_csv_on_standard_input_is_read_when_that_is_said(text_run: Path, standard_input: StandardInput) -> None:
+    [row] = standard_input('id,review\n1,"a, b"\n', text_run, input_format="csv")
 
-    assert json.loads(done.stdout)["review"] == "a, b"
+    assert row["review"] == "a, b"
 
 
 # --- rows that cannot be predicted
