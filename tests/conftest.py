@@ -14,7 +14,8 @@ import hypothesis
 import pytest
 
 # Read when the libraries are imported, so set before any of them is.
-os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+# Threads that wait must sleep: those of two test processes would take the cores from each other, at twice the time.
+os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_WAIT_POLICY="PASSIVE")
 
 # The same examples in every run, and no clock: what fails here fails everywhere.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
