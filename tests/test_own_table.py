@@ -10,7 +10,10 @@ import pytest
 from conftest import pair_rows, run_ftcli
 
 from ftcli.console import Console
-from ftcli.workflows import train
+from ftcli.errors import DataError
+from ftcli.workflows import evaluate, train
+
+QUIET = Console(quiet=True)
 
 TEMPLATE = Path(__file__).parents[1] / "configs" / "text-classification.yaml"
 
@@ -54,7 +57,7 @@ def test_three_commands_lead_from_a_table_to_predictions(table: Path, tmp_path: 
 def test_the_run_says_what_was_left_out_and_held_out(table: Path, tmp_path: Path, tiny_model: Path) -> None:
     overrides = [f"data.files.train={table}", "data.columns.text=review", "data.columns.label=stars_label"]
     more = [f"model.name_or_path={tiny_model}", "training.epochs=1", f"output_dir={tmp_path / 'run'}"]
-    train(TEMPLATE, [*overrides, *more], console=Console(quiet=True))
+    train(TEMPLATE, [*overrides, *more], console=QUIET)
 
     data = json.loads((tmp_path / "run" / "data.json").read_text(encoding="utf-8"))
     assert {name: (split["num_rows"], split["held_out_of"]) for name, split in data.items()} == {
@@ -65,13 +68,30 @@ def test_the_run_says_what_was_left_out_and_held_out(table: Path, tmp_path: Path
     assert data["validation"]["labels"] == {"bad": 2, "good": 2, "mixed": 2}
 
 
+def test_a_table_that_grew_is_not_scored_on_rows_that_were_learned(
+    table: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    overrides = [f"data.files.train={table}", "data.columns.text=review", "data.columns.label=stars_label"]
+    more = [f"model.name_or_path={tiny_model}", "training.epochs=1", f"output_dir={tmp_path / 'run'}"]
+    train(TEMPLATE, [*overrides, *more], console=QUIET)
+    before = evaluate(tmp_path / "run", console=QUIET)
+    with table.open("a", encoding="utf-8") as file:
+        file.write("a new row,good\n")
+
+    with pytest.raises(DataError, match=r"reviews\.csv: not as it was when the model was trained"):
+        evaluate(tmp_path / "run", console=QUIET)
+    other = evaluate(tmp_path / "run", [f"data.files.validation={table}"], console=QUIET)
+
+    assert (before["num_examples"], other["num_examples"]) == (6, 59)
+
+
 def test_another_seed_is_scored_on_the_same_rows(table: Path, tmp_path: Path, tiny_model: Path) -> None:
     overrides = [f"data.files.train={table}", "data.columns.text=review", "data.columns.label=stars_label"]
     rows = []
     for seed in (1, 2):
         run = tmp_path / str(seed)
         more = [f"seed={seed}", f"output_dir={run}", f"model.name_or_path={tiny_model}", "training.epochs=1"]
-        train(TEMPLATE, [*overrides, *more], console=Console(quiet=True))
+        train(TEMPLATE, [*overrides, *more], console=QUIET)
         lines = (run / "predictions" / "validation.jsonl").read_text(encoding="utf-8")
         rows.append([json.loads(line)["row"] for line in lines.splitlines()])
 

@@ -43,6 +43,11 @@ class SplitRows:
         return len(self.dataset) if self.numbers is None else len(self.numbers)
 
     @property
+    def held_out_of(self) -> str | None:
+        """The split that these rows were held out of; None where they are a split of their own."""
+        return None if self.cut_from == self.split else self.cut_from
+
+    @property
     def source_numbers(self) -> np.ndarray:
         """(N,) the number of each row in its source, from 0."""
         return np.arange(len(self.dataset)) if self.numbers is None else self.numbers

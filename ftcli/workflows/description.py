@@ -50,7 +50,7 @@ def describe_data(experiment: Experiment) -> dict[str, Any]:
         name: {
             "source": split.rows.source,
             "fingerprint": split.rows.fingerprint,
-            "held_out_of": None if split.rows.cut_from == name else split.rows.cut_from,
+            "held_out_of": split.rows.held_out_of,
             "num_left_out": split.rows.num_left_out,
             "labels": label_counts(split.features, experiment.labels),
             **asdict(SplitStatistics.of(split.features)),
@@ -82,8 +82,8 @@ def header(experiment: Experiment, built: BuiltModel) -> list[tuple[str, str]]:
 
 def _describe_split(split: PreparedSplit) -> str:
     facts = [f"{split.features.truncated.mean():.1%} truncated"]
-    if split.rows.cut_from not in (None, split.name):
-        facts.append(f"held out of {split.rows.cut_from}")
+    if split.rows.held_out_of:
+        facts.append(f"held out of {split.rows.held_out_of}")
     if split.rows.num_left_out:
         facts.append(f"{split.rows.num_left_out:,} incomplete rows left out")
     return f"{split.name} {split.features.num_rows:,} ({', '.join(facts)})"

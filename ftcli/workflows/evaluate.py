@@ -8,9 +8,10 @@ from typing import Any
 
 from ftcli.checkpoints import SavedModel, config_of, find_saved_model
 from ftcli.console import Console
-from ftcli.errors import ConfigError
+from ftcli.errors import ConfigError, DataError
 from ftcli.experiments import Experiment, named_split, prepare_experiment
 from ftcli.hardware import start
+from ftcli.hub import check_hub, needed_repositories
 from ftcli.launching import check_devices, check_launch
 
 # The keys that an evaluation reads from the config; data.labels is the run's for good.
@@ -81,8 +82,18 @@ def _prepare(
     check_launch(num_processes)
     saved = find_saved_model(Path(checkpoint))
     config = config_of(saved, _without_another_cut(overrides), _EVALUATED_KEYS)
+    note = check_hub(needed_repositories(config))
+    if note:
+        console.info(note)
     name = named_split(config.data, split, default=config.data.validation_split)
-    return saved, prepare_experiment(config, [name], trained=True, allow_remote_code=allow_remote_code), name
+    experiment = prepare_experiment(config, [name], trained=True, allow_remote_code=allow_remote_code)
+    rows = experiment.splits[name].rows
+    if rows.held_out_of and rows.fingerprint != saved.record.get("held_out"):
+        raise DataError(
+            f"{rows.source}: not as it was when the model was trained, so that other rows would be held out of it, "
+            "most of them learned; restore it, or name other data with data.files.validation=FILE"
+        )
+    return saved, experiment, name
 
 
 def _without_another_cut(overrides: Iterable[str]) -> list[str]:

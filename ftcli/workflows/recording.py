@@ -176,7 +176,11 @@ class TrainingRun:
     def _save(self, evaluation: EvaluationRecord | None, step: int, as_best: bool) -> None:
         def write() -> None:
             assert self.saver is not None
-            row = {"step": step} if evaluation is None else self._row(evaluation)
+            row: dict[str, Any] = {"step": step} if evaluation is None else self._row(evaluation)
+            # So that `eval` can tell whether it would hold out the same rows.
+            validation = self.experiment.splits.get(self.experiment.config.data.validation_split)
+            if validation is not None and validation.rows.held_out_of:
+                row["held_out"] = validation.rows.fingerprint
             self.saver.save(self.learner.model, row, as_best=as_best)
 
         self.processes.on_main(write, self.device)
