@@ -7,6 +7,7 @@ reported together, in one error.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 MAX_PROBLEMS_SHOWN = 20
 
@@ -18,9 +19,16 @@ class FtcliError(Exception):
 
 
 class ConfigError(FtcliError):
-    """The config, an override or the way the command was launched is wrong."""
+    """The config, an override or the way the command was launched is wrong.
+
+    problems: each of them apart, where a config was checked.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str, problems: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
 
 
 class LaunchError(ConfigError):

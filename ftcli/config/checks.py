@@ -5,42 +5,72 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
+from ftcli.config.excerpts import Path, Problem
 from ftcli.config.schema import Config
 from ftcli.locations import PACKAGE_PREFIX
 from ftcli.metrics.names import HUB_PREFIX, LOSS
 from ftcli.tasks import TASKS
 
 
-def cross_check(config: Config) -> Iterator[tuple[str, str]]:
-    """Yield (key, problem) for values that are fine alone and wrong together."""
-    data, warmup = config.data, config.scheduler.warmup_steps
+def cross_check(config: Config) -> Iterator[Problem]:
+    """Yield the problems of values that are fine alone and wrong together."""
+    data = config.data
     if data.path is None and data.files is None:
-        yield "data", "says neither path nor files; set one of them"
+        yield Problem(("data",), "says neither path nor files; set one of them", is_about_key=True)
     if data.path is not None and data.files is not None:
-        yield "data.files", "data.path is set too; keep one, and set the other to null"
-    if data.labels and len(set(data.labels)) < len(data.labels):
-        yield "data.labels", "names a label twice; give each name once"
+        yield _problem("data.files", "data.path is set too; keep one, and set the other to null", "data.path")
+    for index, name in enumerate(data.labels or ()):
+        if name in (data.labels or ())[:index]:
+            yield Problem(("data", "labels", index), f"{name!r} is named twice; give each name once")
     if data.validation_fraction is not None and data.validation_split == data.train_split:
-        yield "data.validation_fraction", "the train split is the validation split; set it to null or name another"
-    if warmup >= 1 and warmup != int(warmup):
-        yield "scheduler.warmup_steps", f"{warmup} is neither a whole number of updates nor a share below 1"
-    if warmup and config.scheduler.name == "constant":
-        yield "scheduler.warmup_steps", "the schedule constant has no warm-up; choose constant_with_warmup"
+        message = "the train split is the validation split; set it to null, or name another split"
+        yield _problem("data.validation_fraction", message, "data.validation_split", "data.train_split")
+    yield from _check_warmup(config)
     yield from _check_idle_keys(config)
     yield from _check_metrics(config)
 
 
-def _check_idle_keys(config: Config) -> Iterator[tuple[str, str]]:
+def _problem(key: str, message: str, *related: str) -> Problem:
+    return Problem(_path(key), message, related=tuple(map(_path, related)))
+
+
+def _path(key: str) -> Path:
+    return tuple(key.split("."))
+
+
+def _check_warmup(config: Config) -> Iterator[Problem]:
+    key, warmup = "scheduler.warmup_steps", config.scheduler.warmup_steps
+    if warmup >= 1 and warmup != int(warmup):
+        yield _problem(key, f"{warmup} is neither a whole number of updates nor a share below 1")
+    elif warmup and config.scheduler.name == "constant":
+        yield _problem(key, "the schedule constant has no warm-up; choose constant_with_warmup", "scheduler.name")
+    elif config.training.max_steps is not None and warmup >= max(1, config.training.max_steps):
+        yield long_warmup(config, config.training.max_steps, "training.max_steps")
+
+
+def long_warmup(config: Config, num_updates: int, *related: str) -> Problem:
+    """Return the problem of a warm-up that is longer than the run."""
+    message = (
+        f"{config.scheduler.warmup_steps} updates of warm-up in a run of at most {num_updates}: the learning rate "
+        "would never reach its peak"
+    )
+    return _problem("scheduler.warmup_steps", message, *related)
+
+
+def _check_idle_keys(config: Config) -> Iterator[Problem]:
     """Find keys that were set and would do nothing."""
     data = config.data
     if data.path is not None and not is_on_hub(data.path):
         for name in ("name", "revision"):
             if getattr(data, name) is not None:
-                yield f"data.{name}", f"is for data sets of the Hub, and {data.path} is local; set data.{name}=null"
+                message = f"is for data sets of the Hub, and {data.path} is local; set it to null"
+                yield _problem(f"data.{name}", message, "data.path")
     if config.model.revision is not None and not is_on_hub(config.model.name_or_path):
-        yield "model.revision", f"is for models of the Hub, and {config.model.name_or_path} is local; remove it"
+        message = f"is for models of the Hub, and {config.model.name_or_path} is local; set it to null"
+        yield _problem("model.revision", message, "model.name_or_path")
     if config.evaluation.early_stopping_patience is not None and config.evaluation.every == "never":
-        yield "evaluation.early_stopping_patience", "nothing is evaluated with evaluation.every=never; remove one"
+        message = "nothing is evaluated with evaluation.every=never; remove one"
+        yield _problem("evaluation.early_stopping_patience", message, "evaluation.every")
 
 
 def is_on_hub(name: str) -> bool:
@@ -54,23 +84,24 @@ def looks_local(path: str) -> bool:
     return path.startswith(("./", "../", "/", "~")) or os.path.exists(path)  # noqa: PTH110
 
 
-def _check_metrics(config: Config) -> Iterator[tuple[str, str]]:
+def _check_metrics(config: Config) -> Iterator[Problem]:
     known, section = TASKS[config.task].metrics, config.evaluation
-    for name in section.metrics or ():
+    for index, name in enumerate(section.metrics or ()):
+        path = ("evaluation", "metrics", index)
         if name.startswith(HUB_PREFIX) and name not in section.directions:
-            hint = f"evaluation.directions={{'{name}': higher}} or lower"
-            yield "evaluation.metrics", f"{name} needs a stated direction: {hint}"
+            hint = f"set evaluation.directions={{'{name}': lower}} (or higher)"
+            yield Problem(path, f"{name} needs a direction; {hint}")
         elif not name.startswith(HUB_PREFIX) and name not in known:
-            yield "evaluation.metrics", _unknown_metric(name, known)
+            yield Problem(path, _unknown_metric(name, known))
     best = section.best_metric
     if best is None or best == LOSS:
         return
     if section.metrics is None and best not in known:
-        yield "evaluation.best_metric", _unknown_metric(best, known)
+        yield _problem("evaluation.best_metric", _unknown_metric(best, known))
     elif section.metrics is not None and best not in section.metrics:
         choices = ", ".join((*section.metrics, LOSS))
-        text = f"{best} is not computed; choose one of {choices}, or add it to metrics"
-        yield "evaluation.best_metric", text
+        message = f"{best} is not computed; choose one of {choices}, or add it to evaluation.metrics"
+        yield _problem("evaluation.best_metric", message, "evaluation.metrics")
 
 
 def _unknown_metric(name: str, known: Sequence[str]) -> str:

@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import ValidationError
 
+from ftcli.config import yaml
+from ftcli.config.excerpts import Path, Problem
+from ftcli.config.json_schema import describe_type, key_schemas, list_and, list_or
 from ftcli.config.schema import Config, Key, keys
-
-_EXPECTED = {
-    "int": "a whole number",
-    "float": "a number",
-    "finite_number": "a finite number",
-    "string": "text",
-    "string_too_short": "text that is not empty",
-    "bool": "true or false",
-    "tuple": "a list",
-    "list": "a list",
-    "dict": "keys with values",
-    "model": "keys with values",
-}
-
-
-class Problem(NamedTuple):
-    """One thing that is wrong, and the key that it is about."""
-
-    path: tuple[str | int, ...]
-    message: str
-
-    def text(self) -> str:
-        """Return the dotted key and the message."""
-        return f"{'.'.join(map(str, self.path))}: {self.message}" if self.path else self.message
+from ftcli.tasks.options import JsonSchema, Section
 
 
 def explain(error: ValidationError, values: Mapping[str, Any], schema: type[Config]) -> list[Problem]:
@@ -40,14 +20,27 @@ def explain(error: ValidationError, values: Mapping[str, Any], schema: type[Conf
 
     A key that allows several kinds of values fails once for each; those findings become one problem.
     """
-    by_path: dict[tuple[str | int, ...], list[Any]] = {}
-    known = {key.path: key for key in keys(schema)}
+    by_path: dict[Path, set[str]] = {}
+    known = {key.path for key in keys(schema)}
     for finding in error.errors(include_url=False):
-        by_path.setdefault(_key_path(finding["loc"], values, known), []).append(finding)
-    return [Problem(path, _message(path, findings, schema, known)) for path, findings in by_path.items()]
+        path = _key_path(finding["loc"], values, known)
+        # An item that a list lacks is a matter of the list.
+        is_item = isinstance(finding["loc"][-1], int)
+        by_path.setdefault(path, set()).add("" if is_item else finding["type"])
+    problems = [_problem(path, kinds, values, schema) for path, kinds in by_path.items()]
+    # What a misspelt key was meant to be is not missing as well.
+    meant = {(*path[:-1], _meant(path, list(keys(schema)))[2]) for path, kinds in by_path.items() if _is_unknown(kinds)}
+    return [problem for problem in problems if not (problem.path in meant and problem.message == _MISSING)]
 
 
-def _key_path(location: Sequence[str | int], values: Any, known: Mapping[str, Key]) -> tuple[str | int, ...]:
+_MISSING = "required, and missing"
+
+
+def _is_unknown(kinds: set[str]) -> bool:
+    return "extra_forbidden" in kinds
+
+
+def _key_path(location: Sequence[str | int], values: Any, known: set[str]) -> Path:
     """Keep the parts of a Pydantic location that are keys; the rest name branches of a union."""
     path: list[str | int] = []
     for part in location:
@@ -61,81 +54,146 @@ def _key_path(location: Sequence[str | int], values: Any, known: Mapping[str, Ke
     return tuple(path)
 
 
-def _message(path: tuple[str | int, ...], findings: list[Any], schema: type[Config], known: Mapping[str, Key]) -> str:
-    kinds = {finding["type"] for finding in findings}
-    if "extra_forbidden" in kinds:
+def _problem(path: Path, kinds: set[str], values: Any, schema: type[Config]) -> Problem:
+    if _is_unknown(kinds):
         return unknown_key(path, schema)
-    help_text = _help(path, known)
-    too_few_items = isinstance(findings[0]["loc"][-1], int)
-    if "missing" in kinds and not too_few_items:
-        return f"required; {help_text[:1].lower()}{help_text[1:]}"
-    found = f"found {describe(findings[0]['input'])}"
-    if "missing" in kinds or len(findings) > 1:
-        return f"{found}; expected: {help_text}"
-    return _single(findings[0], found, help_text)
+    if "missing" in kinds:
+        return Problem(path, _MISSING, help=_help(path, schema))
+    for part in path:
+        values = values[part]
+    return wrong_value(path, values, schema)
 
 
-def _help(path: Sequence[str | int], known: Mapping[str, Key]) -> str:
-    """Return the help of a key, or of the key whose list or mapping it is in."""
-    for end in range(len(path), 0, -1):
-        key = known.get(".".join(map(str, path[:end])))
-        if key is not None:
-            return str(key.field.description)
+def wrong_value(path: Path, value: Any, schema: type[Config]) -> Problem:
+    """Say what was found, what may be written, and what was probably meant."""
+    key = _schema_of(path, key_schemas(schema))
+    message = f"found {describe(value)}; expected {describe_type(key)}{_hint(value, key)}"
+    return Problem(path, message, help=_help(path, schema))
+
+
+def _schema_of(path: Path, known: Mapping[str, JsonSchema]) -> JsonSchema:
+    """Find the JSON Schema of a key, or of an item of the list or mapping that it is in."""
+    end = next(end for end in range(len(path), 0, -1) if ".".join(map(str, path[:end])) in known)
+    found = known[".".join(map(str, path[:end]))]
+    for part in path[end:]:
+        for option in _options(found):
+            if isinstance(part, int) and "prefixItems" in option:
+                found = option["prefixItems"][part]
+            elif isinstance(part, int) and "items" in option:
+                found = option["items"]
+            elif isinstance(part, str) and isinstance(option.get("additionalProperties"), dict):
+                found = option["additionalProperties"]
+    return found
+
+
+def _options(schema: JsonSchema) -> Sequence[JsonSchema]:
+    return schema.get("anyOf") or [schema]
+
+
+def takes_text(path: Path, schema: type[Config]) -> bool:
+    """Whether a key takes any text, and neither numbers nor truth values: `revision=012` is a text."""
+    key = key_schemas(schema).get(".".join(map(str, path)))
+    if key is None:
+        return False
+    kinds = {option.get("type") for option in _options(key) if "enum" not in option}
+    return "string" in kinds and not kinds & {"integer", "number", "boolean"}
+
+
+def _hint(value: Any, key: JsonSchema) -> str:
+    options = _options(key)
+    kinds = {option.get("type") for option in options}
+    if isinstance(value, str):
+        words = [word for option in options for word in option.get("enum", [option.get("const")]) if word]
+        near = get_close_matches(value, words, 1)
+        if near:
+            return f"; did you mean {near[0]}?"
+        if kinds & {"integer", "number"} and _is_number(value):
+            return "; remove the quotes"
+        if value and "array" in kinds and "string" not in kinds:
+            return f"; write [{value}]"
+    elif isinstance(value, int | float) and "string" in kinds and not any("enum" in option for option in options):
+        return "; put it in quotes"
     return ""
 
 
-def _single(finding: Any, found: str, help_text: str) -> str:
-    kind, context = finding["type"], finding.get("ctx", {})
-    if kind in ("too_short", "too_long"):
-        limit = "at least" if kind == "too_short" else "at most"
-        return f"{found}; expected {limit} {context.get('min_length', context.get('max_length'))}"
-    if kind == "literal_error":
-        near = get_close_matches(str(finding["input"]), _quoted(context["expected"]), 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        return f"{found}; expected {context['expected'].replace(chr(39), '')}{hint}"
-    if kind in ("greater_than_equal", "greater_than", "less_than_equal", "less_than"):
-        limit = context.get("ge", context.get("gt", context.get("le", context.get("lt"))))
-        side = {
-            "greater_than_equal": "below",
-            "greater_than": "not above",
-            "less_than_equal": "above",
-            "less_than": "not below",
-        }[kind]
-        return f"{finding['input']} is {side} {limit}; {help_text}"
-    expected = _EXPECTED.get(kind.removesuffix("_type"))
-    if expected:
-        return f"{found}; expected {expected}"
-    return f"{found}; {finding['msg'][:1].lower()}{finding['msg'][1:]}"
+def _is_number(text: str) -> bool:
+    try:
+        return isinstance(yaml.parse(text).value, int | float)
+    except yaml.YamlError:
+        return False
 
 
-def unknown_key(path: tuple[str | int, ...], schema: type[Config]) -> str:
+def _help(path: Path, schema: type[Config]) -> str:
+    """Return the help and the default of a key, or of the key whose list or mapping it is in."""
+    known = {key.path: key for key in keys(schema)}
+    for end in range(len(path), 0, -1):
+        key = known.get(".".join(map(str, path[:end])))
+        if key is not None:
+            return help_text(key)
+    return ""
+
+
+def help_text(key: Key) -> str:
+    """Return the help of a key, and its default if it has one."""
+    default = "" if key.section is not None or key.field.is_required() else f"; default {default_text(key)}"
+    return f"{key.field.description}{default}"
+
+
+def default_text(key: Key) -> str:
+    """Return the default of a key as it is written in YAML, in one line."""
+    default = key.field.default
+    if isinstance(default, Section):
+        return ""
+    return yaml.dump_inline(list(default) if isinstance(default, tuple) else default)
+
+
+def unknown_key(path: Path, schema: type[Config]) -> Problem:
     """Say that a key does not exist, and which one was probably meant."""
-    leaf = str(path[-1])
-    section = ".".join(map(str, path[:-1]))
-    all_keys = list(keys(schema))
-    for key in all_keys:
+    message, explained, _ = _meant(path, list(keys(schema)))
+    return Problem(path, f"unknown key; {message}", help=help_text(explained) if explained else "", is_about_key=True)
+
+
+def _meant(path: Path, known: list[Key]) -> tuple[str, Key | None, str]:
+    """Return what to do instead, the key to explain, and the name that was meant in the same section."""
+    leaf, section = str(path[-1]), ".".join(map(str, path[:-1]))
+    if leaf == "<<":
+        text = "YAML 1.2 has no merge keys; write the keys out, or put them into a file of their own and name it with"
+        return f"{text} extends", None, ""
+    for key in known:
         if leaf in key.field.json_schema_extra["trainer"]:
-            return f"unknown key; TrainingArguments' {leaf} is {key.path} here: {key.field.description}"
-        if leaf == key.path:
-            section, _, leaf = leaf.rpartition(".")
-            return f"unknown key; write {leaf} below {section}, without the dot"
-    elsewhere = [key.path for key in all_keys if key.path.split(".")[-1] == leaf]
+            return f"TrainingArguments' {leaf} is {key.path} here", key, ""
+        if leaf == key.path and "." in leaf:
+            above, _, name = leaf.rpartition(".")
+            return f"write {name} under {above}, without the dot", None, above
+    elsewhere = [key.path.rpartition(".")[0] for key in known if _leaf(key) == leaf]
     if elsewhere:
-        return f"unknown key; did you mean {' or '.join(elsewhere)}?"
-    paths = [key.path for key in all_keys]
-    siblings = {path.split(".")[-1]: path for path in paths if path.rpartition(".")[0] == section}
+        homes = [f"under {home}" if home else "at the top" for home in elsewhere]
+        return f"{leaf} belongs {list_or(homes).replace(' or under ', ' or ')}", None, ""
+    siblings = [_leaf(key) for key in known if key.path.rpartition(".")[0] == section]
+    if leaf.partition(":")[0] in siblings:
+        name = leaf.partition(":")[0]
+        return f"write a blank behind the colon of {name}", None, name
     near = get_close_matches(leaf, siblings, 1)
     if near:
-        return f"unknown key; did you mean {siblings[near[0]]}?"
-    anywhere = {path.split(".")[-1]: path for path in paths}
+        return f"did you mean {near[0]}?", None, near[0]
+    anywhere = {_leaf(key): key.path for key in known}
     near = get_close_matches(leaf, anywhere, 1, cutoff=0.75)
     if near:
-        return f"unknown key; did you mean {anywhere[near[0]]}?"
-    return f"unknown key; {section or 'the config'} takes {', '.join(siblings)}"
+        return f"did you mean {anywhere[near[0]]}?", None, ""
+    return f"{section or 'the config'} takes {list_and(siblings)}", None, ""
 
 
-def _quoted(expected: str) -> list[str]:
-    return expected.split("'")[1::2]
+def _leaf(key: Key) -> str:
+    return key.path.rpartition(".")[2]
+
+
+def near_keys(word: str, schema: type[Config]) -> Iterator[str]:
+    """Yield the dotted keys that a word may mean, the likeliest first: a key's name, or TrainingArguments' name."""
+    word = word.replace("-", "_")
+    known = list(keys(schema))
+    yield from (key.path for key in known if word in (key.path, _leaf(key), *key.field.json_schema_extra["trainer"]))
+    leaves = {_leaf(key): key.path for key in known}
+    yield from (leaves[leaf] for leaf in get_close_matches(word, leaves, 1))
 
 
 def describe(value: Any) -> str:
@@ -145,7 +203,7 @@ def describe(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return f"text {value!r:.60}"
+        return f"text {value!r:.60}" if value else "an empty text"
     if isinstance(value, int | float):
         return f"the number {value}"
-    return f"a list of {len(value)}" if isinstance(value, list | tuple) else "keys with values"
+    return f"a list of {len(value)}" if isinstance(value, list | tuple) else "keys and values"

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple, cast
 
-from pydantic import BeforeValidator, create_model
 from pydantic import Field as Limits
+from pydantic import create_model
 
 from ftcli.metrics.names import Direction
 from ftcli.tasks import TASKS
 from ftcli.tasks.base import Task
-from ftcli.tasks.options import Names, Section, setting
+from ftcli.tasks.options import A_LIST, NAMES, ONE_OR_A_LIST, Section, setting
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Schedule = Literal[
@@ -34,17 +34,17 @@ Schedule = Literal[
 Tracker = Literal["tensorboard", "wandb", "mlflow"]
 
 
-def _list_to_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
 # A split's name also names files; it is no path.
-_SPLIT = r"^\w+([.\-]\w+)*$"
+_SPLIT: dict[str, Any] = {"pattern": r"^\w+([.\-]\w+)*$", "expected": "letters and digits, with - . _ between them"}
 Beta = Annotated[float, Limits(ge=0, lt=1)]
 # Counts that a 32-bit integer holds: what is larger is a slip of the keyboard.
 MAX_COUNT = 2**31 - 1
 Positive = Annotated[int, Limits(ge=1, le=MAX_COUNT)]
+NOT_NEGATIVE = Limits(ge=0, le=MAX_COUNT)
 Scalar = bool | int | float | str | None
+
+
+DEFAULT_TASK = "text-classification"
 
 
 class ModelSection(Section):
@@ -79,15 +79,15 @@ class DataSection(Section):
     revision: str | None = setting(None, help="Branch, tag or commit of a Hub data set")
     files: DataFiles | None = setting(None, help="Files by split, instead of path")
     columns: Section = setting(help="Which columns hold the text and the answers")
-    labels: Annotated[Names, Limits(min_length=2)] | None = setting(
+    labels: Annotated[tuple[str, ...], Limits(min_length=2), NAMES] | None = setting(
         None,
         help="Ordered names; of two, the last is the positive class. null: the data's own order, else sorted",
     )
-    train_split: str = setting("train", help="Split to learn from", pattern=_SPLIT, trainer=("dataset_train_split",))
+    train_split: str = setting("train", help="Split to learn from", **_SPLIT, trainer=("dataset_train_split",))
     validation_split: str = setting(
-        "validation", help="Split to evaluate while training", pattern=_SPLIT, trainer=("dataset_test_split",)
+        "validation", help="Split to evaluate while training", **_SPLIT, trainer=("dataset_test_split",)
     )
-    test_split: str = setting("test", help="Split kept for the end", pattern=_SPLIT, changes_result=False)
+    test_split: str = setting("test", help="Split kept for the end", **_SPLIT, changes_result=False)
     validation_fraction: float | None = setting(
         None,
         help="Share of the train split to hold out, of every label alike, where there is no validation split",
@@ -145,7 +145,7 @@ class OptimizerSection(Section):
     name: Literal["adamw"] = setting("adamw", help="The optimizer", trainer=("optim",))
     learning_rate: float = setting(5e-5, help="Peak learning rate", gt=0)
     weight_decay: float = setting(0.0, help="Decoupled weight decay", ge=0)
-    betas: Annotated[tuple[Beta, Beta], BeforeValidator(_list_to_tuple)] = setting(
+    betas: Annotated[tuple[Beta, Beta], A_LIST] = setting(
         (0.9, 0.999), help="Decay rates of the two moments", trainer=("adam_beta1", "adam_beta2")
     )
     epsilon: float = setting(1e-8, help="Added to the denominator", gt=0, trainer=("adam_epsilon",))
@@ -155,12 +155,8 @@ class SchedulerSection(Section):
     """The learning rate as a function of the step."""
 
     name: Schedule = setting("linear", help="A schedule of transformers", trainer=("lr_scheduler_type",))
-    warmup_steps: float | int = setting(
-        0,
-        help="Updates of warm-up, or below 1 a share of all updates",
-        ge=0,
-        le=MAX_COUNT,
-        trainer=("warmup_ratio",),
+    warmup_steps: Annotated[float, NOT_NEGATIVE] | Annotated[int, NOT_NEGATIVE] = setting(
+        0, help="Updates of warm-up, or below 1 a share of all updates", trainer=("warmup_ratio",)
     )
     options: dict[str, Scalar] = setting(
         {}, help="Further arguments of the schedule, such as num_cycles", trainer=("lr_scheduler_kwargs",)
@@ -176,7 +172,7 @@ class EvaluationSection(Section):
     batch_size: Positive = setting(
         64, help="Examples in one forward pass", changes_result=False, trainer=("per_device_eval_batch_size",)
     )
-    metrics: Names | None = setting(
+    metrics: Annotated[tuple[str, ...], A_LIST] | None = setting(
         None, help="Metrics to compute; null: accuracy and f1, or f1_macro for more than two labels"
     )
     best_metric: str | None = setting(
@@ -199,7 +195,7 @@ class LoggingSection(Section):
         changes_result=False,
         trainer=("logging_steps",),
     )
-    trackers: Annotated[tuple[Tracker, ...], BeforeValidator(_list_to_tuple)] = setting(
+    trackers: Annotated[tuple[Tracker, ...], A_LIST] = setting(
         (),
         help="Programs that follow the run: tensorboard, wandb, mlflow",
         changes_result=False,
@@ -210,7 +206,10 @@ class LoggingSection(Section):
 class Config(Section):
     """One experiment."""
 
-    task: str = setting(help="The kind of problem")
+    extends: Annotated[tuple[str, ...], ONE_OR_A_LIST] = setting(
+        (), help="Configs that this one is laid over, relative to it, the later over the earlier", exclude=True
+    )
+    task: str = setting(DEFAULT_TASK, help="The kind of problem")
     seed: int = setting(42, help="Seed of new weights, order and dropout", ge=0, lt=2**32)
     model: ModelSection = setting(help="Which encoder to fine-tune")
     data: DataSection = setting(help="Which rows to read, and how")
@@ -240,7 +239,7 @@ def config_type(task_name: str) -> type[Config]:
         "Config",
         __base__=Config,
         __doc__=Config.__doc__,
-        task=(cast(Any, Literal[task_name]), setting(help="The kind of problem")),
+        task=(cast(Any, Literal[task_name]), setting(task_name, help="The kind of problem")),
         data=(data, setting(help="Which rows to read, and how")),
     )
 

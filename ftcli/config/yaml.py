@@ -1,23 +1,24 @@
 """YAML as people expect it: YAML 1.2 scalars, the place of every key, no duplicate keys, no tags.
 
 PyYAML reads YAML 1.1, where `no` is false and `1e-5` is text. Here the core schema of YAML 1.2.2
-(chapter 10.3) decides, except that numbers with a leading zero stay text: two readers disagree about them.
+(chapter 10.3) decides. What YAML 1.1 reads as another number, or as a date, is refused with both readings.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml as pyyaml
 from yaml.reader import ReaderError
+
+from ftcli.config.excerpts import Path, Place, Span
 
 # PyYAML reads some 100,000 characters a second: these bounds keep the worst document near one second.
 MAX_CHARACTERS = 100_000
 MAX_NODES = 10_000
 MAX_LEVELS = 20
-Path = tuple[str | int, ...]
 
 _CORE = {
     "null": (r"null|Null|NULL|~|", ["n", "N", "~", ""]),
@@ -28,25 +29,45 @@ _CORE = {
         r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
         list("-+.0123456789"),
     ),
+    # Numbers and dates of YAML 1.1 (yaml.org/type): a leading zero, underscores, base sixty, base two, days.
+    "ambiguous": (
+        r"[-+]?0[0-9]+|[-+]?[1-9][0-9]*_[0-9_]*|0b[01]+"
+        r"|[-+]?[1-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt ][-+0-9:.Zz ]*)?",
+        list("-+0123456789"),
+    ),
 }
 _PREFIX = "tag:yaml.org,2002:"
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class YamlError(Exception):
-    """What is wrong with a document, and where: line and column count from 1."""
+    """What makes a document unreadable, and where. began: where that began, if it is elsewhere."""
 
-    def __init__(self, message: str, line: int = 1, column: int = 1) -> None:
+    def __init__(self, message: str, span: Span | None = None, *, path: Path = (), began: Span | None = None) -> None:
         super().__init__(message)
-        self.line, self.column = line, column
+        self.span, self.path, self.began = span or Span(1, 1), path, began
+
+
+class Flaw(NamedTuple):
+    """What is wrong with one value; the rest can be read. first: where a key that stands twice stands first.
+
+    is_ambiguous: a text would be fine, and is what was read.
+    """
+
+    path: Path
+    message: str
+    span: Span
+    first: Span | None = None
+    is_ambiguous: bool = False
 
 
 @dataclass
 class Document:
-    """A document's value, and the line and column where each key and list item starts."""
+    """A document's value, where each key and list item is written, and what is wrong with single values."""
 
     value: Any = None
-    places: dict[Path, tuple[int, int]] = field(default_factory=dict)
+    places: dict[Path, Place] = field(default_factory=dict)
+    flaws: list[Flaw] = field(default_factory=list)
 
 
 class _Loader(pyyaml.SafeLoader):
@@ -95,21 +116,18 @@ for _name, (_pattern, _first) in _CORE.items():
 
 
 def parse(text: str) -> Document:
-    """Read one document. Raises YamlError with the place of the first thing that is wrong."""
+    """Read one document. Raises YamlError with the place of the first thing that makes it unreadable."""
     if len(text) > MAX_CHARACTERS:
         raise YamlError(f"{len(text):,} characters, above the limit of {MAX_CHARACTERS:,}; a config is a page or two")
     try:
         node = pyyaml.compose(text, Loader=_Loader)
     except pyyaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        told = ", ".join(filter(None, (error.context, error.problem)))
-        raise YamlError(f"not YAML: {told}", line, column) from None
+        raise _explained(error) from None
     except ReaderError as error:
         before = text[: error.position]
-        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        span = Span(before.count("\n") + 1, len(before) - before.rfind("\n"))
         found = f"the character U+{ord(text[error.position]):04X}"
-        raise YamlError(f"not YAML: {found} is not allowed", line, column) from None
+        raise YamlError(f"not YAML: {found} is not allowed", span) from None
     except (ValueError, OverflowError) as error:
         # An escape such as "\\UFFFFFFFF", which PyYAML does not check.
         raise YamlError(f"not YAML: {error}") from None
@@ -118,9 +136,45 @@ def parse(text: str) -> Document:
     return document
 
 
+def _explained(error: pyyaml.MarkedYAMLError) -> YamlError:
+    began = _at_mark(error.context_mark)
+    at = _at_mark(error.problem_mark) or began
+    told = ", ".join(filter(None, (error.context, error.problem)))
+    if "mapping values are not allowed" in told:
+        told = (
+            "a colon cannot stand here; see to the indentation, to a blank behind each colon, or to quotes around the "
+            "text"
+        )
+    if "'\\t'" in told:
+        told += "; indent with blanks"
+    if "end" in str(error.problem) and "stream" in str(error.problem):
+        at, began = began or at, None  # what matters is what never ends
+    return YamlError(f"not YAML: {told}", at, began=None if began == at else began)
+
+
+def _at_mark(mark: Any) -> Span | None:
+    return None if mark is None else Span(mark.line + 1, mark.column + 1)
+
+
 def dump(value: Any) -> str:
     """Write plain data so that `parse` reads the same data back."""
     return pyyaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+class _InlineDumper(_Dumper):
+    pass
+
+
+# 5e-05, where PyYAML writes 5.0e-05 for readers of YAML 1.1.
+_InlineDumper.add_representer(float, lambda dumper, number: dumper.represent_scalar(_PREFIX + "float", repr(number)))
+
+
+def dump_inline(value: Any) -> str:
+    """Write plain data in one line, for people."""
+    written = pyyaml.dump(
+        value, Dumper=_InlineDumper, sort_keys=False, allow_unicode=True, width=float("inf"), default_flow_style=True
+    )
+    return written.removesuffix("...\n").strip()
 
 
 class _Builder:
@@ -135,57 +189,102 @@ class _Builder:
             return None
         self.num_nodes += 1
         if self.num_nodes > MAX_NODES or len(path) > MAX_LEVELS:
-            raise _too_large(node.start_mark)
+            # Where an alias leads says nothing; the key that uses it does.
+            place = self.document.places.get(path[:1])
+            raise YamlError(_TOO_LARGE, place.key if place else _span(node), path=path[:1])
         if isinstance(node, pyyaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, pyyaml.SequenceNode):
             return [self._item(child, (*path, index)) for index, child in enumerate(node.value)]
-        return _scalar(node)
+        return self._scalar(node, path)
 
     def _item(self, node: Any, path: Path) -> Any:
-        self.document.places.setdefault(path, _place(node))
+        self.document.places.setdefault(path, Place(_span(node), _span(node)))
         return self.build(node, path)
 
     def _mapping(self, node: Any, path: Path) -> dict[str, Any]:
         mapping: dict[str, Any] = {}
-        first_line: dict[str, int] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, pyyaml.ScalarNode):
-                raise _at(key_node, "a key must be text")
-            key = key_node.value
-            line = key_node.start_mark.line + 1
-            if key in mapping:
-                raise _at(key_node, f"{key!r} stands twice, in lines {first_line[key]} and {line}; keep one")
-            first_line[key] = line
-            self.document.places[(*path, key)] = _place(key_node)
-            mapping[key] = self.build(value_node, (*path, key))
+                raise YamlError("a key must be text", _span(key_node))
+            here = (*path, key_node.value)
+            key = _span(key_node)
+            if key_node.value in mapping:
+                first = self.document.places[here].key
+                self.document.flaws.append(Flaw(here, "stands twice; keep one", key, first))
+                # What the second one says is not missing.
+                again, before = self.build(value_node, here), mapping[key_node.value]
+                if isinstance(again, dict) and isinstance(before, dict):
+                    mapping[key_node.value] = again | before
+                continue
+            self.document.places[here] = Place(key, _value_span(value_node) or key)
+            mapping[key_node.value] = self.build(value_node, here)
         return mapping
 
-
-def _scalar(node: Any) -> Any:
-    kind, text = node.tag.removeprefix(_PREFIX), node.value
-    if kind == "str":
+    def _scalar(self, node: Any, path: Path) -> Any:
+        kind, text = node.tag.removeprefix(_PREFIX), node.value
+        if kind == "null":
+            return None
+        if kind == "bool":
+            return text.lower() == "true"
+        if kind == "int" and len(text) > 100:
+            self.document.flaws.append(Flaw(path, f"a number of {len(text)} digits is too large", _span(node)))
+            return None
+        if kind == "int":
+            return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+        if kind == "float":
+            return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+        if kind == "ambiguous":
+            flaw = Flaw(path, f"{text} is ambiguous: {_readings(text)}", _span(node), is_ambiguous=True)
+            self.document.flaws.append(flaw)
         return text
-    if kind == "null":
-        return None
-    if kind == "bool":
-        return text.lower() == "true"
-    if kind == "int":
-        base = {"0o": 8, "0x": 16}.get(text[:2], 10)
-        if len(text) > 100:
-            raise _at(node, f"a number of {len(text)} digits is too large")
-        return int(text, base)
-    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
-def _place(node: Any) -> tuple[int, int]:
-    return node.start_mark.line + 1, node.start_mark.column + 1
+def _readings(text: str) -> str:
+    """Say how the two versions of YAML read a scalar, and what to write instead.
+
+    Base eight, base sixty and dates follow https://yaml.org/type/int.html and timestamp.html.
+    """
+    quoted = f"'{text}' for a text"
+    if re.match(r"[0-9]{4}-", text):
+        return f"a date in YAML 1.1, a text in YAML 1.2; write {quoted}"
+    if ":" in text:
+        sign = -1 if text.startswith("-") else 1
+        seconds = 0.0
+        for part in text.lstrip("-+").replace("_", "").split(":"):
+            seconds = seconds * 60 + float(part)
+        return f"the number {sign * seconds:.12g} in YAML 1.1, a text in YAML 1.2; write {quoted}"
+    if text.startswith("0b"):
+        return f"the number {int(text, 2)} in YAML 1.1, a text in YAML 1.2; write {int(text, 2)}, or {quoted}"
+    if "_" in text:
+        number = text.replace("_", "")
+        return f"the number {number} in YAML 1.1, a text in YAML 1.2; write {number}, or {quoted}"
+    new = int(text)
+    old = str(int(text, 8)) if set(text) <= set("-+01234567") else "a text"
+    return f"{old} in YAML 1.1, {new} in YAML 1.2; write {new}, or {quoted}"
+
+
+_TOO_LARGE = "too many values or levels, perhaps through aliases; write the values out"
+
+
+def _span(node: Any) -> Span:
+    """Return where a node, or an event, is written; of several lines the first."""
+    start, end = node.start_mark, node.end_mark
+    # A width beyond the line is cut where it is shown.
+    width = end.column - start.column if end.line == start.line else 1_000
+    return Span(start.line + 1, start.column + 1, max(1, width))
+
+
+def _value_span(node: Any) -> Span | None:
+    """Return where a value is written; None where its key shows better: an indented section, or nothing at all."""
+    is_block = not isinstance(node, pyyaml.ScalarNode) and not node.flow_style
+    is_nothing = node.start_mark.index == node.end_mark.index
+    return None if is_block or is_nothing else _span(node)
 
 
 def _at(node: Any, message: str) -> YamlError:
-    return YamlError(message, *_place(node))
+    return YamlError(message, Span(*_span(node)[:2]))
 
 
 def _too_large(mark: Any) -> YamlError:
-    message = "too many values or levels, perhaps through aliases; write the values out"
-    return YamlError(message, mark.line + 1, mark.column + 1)
+    return YamlError(_TOO_LARGE, Span(mark.line + 1, mark.column + 1))

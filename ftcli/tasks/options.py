@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_core import PydanticUndefined
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import PydanticUndefined, core_schema
+
+JsonSchema = dict[str, Any]
 
 
 class Section(BaseModel):
@@ -27,15 +30,18 @@ def setting(
     help: str,  # noqa: A002 - the field's own word for it
     changes_result: bool = True,
     trainer: tuple[str, ...] = (),
+    expected: str | None = None,
     **limits: Any,
 ) -> Any:
     """Declare one key: the one place where its default, its help and its limits are written.
 
     changes_result: False for a key that may differ between two runs with the same numbers.
     trainer: the names that transformers' TrainingArguments uses for it, offered as a correction.
-    limits: Pydantic's constraints, such as ge and lt.
+    expected: what may be written, where its type does not say it. limits: Pydantic's constraints, such as ge and lt.
     """
     extra: dict[str, Any] = {"changes_result": changes_result, "trainer": list(trainer)}
+    if expected is not None:
+        extra["expected"] = expected
     return Field(default, description=help, json_schema_extra=extra, **limits)
 
 
@@ -53,5 +59,25 @@ def _as_names(value: Any) -> Any:
     return value
 
 
-Columns = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_as_names)]
+class Written:
+    """What may be written in YAML for a tuple: how it is converted, and how the JSON Schema says so.
+
+    describe: turns the JSON Schema of the list into that of everything that may be written. Stands behind the
+    limits in an annotation, so that they are those of the list.
+    """
+
+    def __init__(self, convert: Callable[[Any], Any], describe: Callable[[JsonSchema], JsonSchema]) -> None:
+        self.convert, self.describe = convert, describe
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """Convert before the tuple is checked."""
+        return core_schema.no_info_before_validator_function(self.convert, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> JsonSchema:
+        """Describe what may be written."""
+        return self.describe(handler(schema["schema"]))
+
+
+A_LIST = Written(lambda value: tuple(value) if isinstance(value, list) else value, lambda listed: listed)
+ONE_OR_A_LIST = Written(_as_tuple, lambda listed: {"anyOf": [listed["items"], listed]})
+NAMES = Written(_as_names, lambda listed: {**listed, "items": {"anyOf": [listed["items"], {"type": "integer"}]}})

@@ -10,7 +10,7 @@ from pydantic import Field as Limits
 
 from ftcli.errors import DataError, list_problems
 from ftcli.tasks.base import Encoded, Field, LabelSet, Prediction, Rows, Task, is_missing
-from ftcli.tasks.options import Columns, Section, setting
+from ftcli.tasks.options import ONE_OR_A_LIST, Section, setting
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +26,7 @@ _FRACTION = re.compile(r"-?((\d+\.\d*|\.\d+)([eE][+-]?\d+)?|\d+[eE][+-]?\d+)")
 class TextClassificationColumns(Section):
     """Which columns of the data hold the text and the label."""
 
-    text: Annotated[Columns, Limits(min_length=1, max_length=2)] = setting(
+    text: Annotated[tuple[str, ...], Limits(min_length=1, max_length=2), ONE_OR_A_LIST] = setting(
         help="One text column, or two that are encoded as a pair"
     )
     label: str = setting("label", help="The column with the label: names or whole numbers")

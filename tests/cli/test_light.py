@@ -244,10 +244,9 @@ def test_a_config_error_exits_with_2_and_leaves_stdout_empty(tmp_path: Path) -> 
     assert (done.returncode, done.stdout, done.stderr) == (
         2,
         "",
-        f"error: {config}: 3 problems\n"
-        "  1:1 modle: unknown key; did you mean model?\n"
-        "  model: required; which encoder to fine-tune\n"
-        "  data: required; which rows to read, and how\n",
+        f"error: {config}: 2 problems\n\n"
+        f"{config}: data: required, and missing\n    = Which rows to read, and how\n\n"
+        f"{config}:1:1: modle: unknown key; did you mean model?\n  1 | modle: {{name_or_path: x}}\n    | ^^^^^\n",
     )
 
 

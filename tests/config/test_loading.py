@@ -47,32 +47,7 @@ def message(more: str = "", *overrides: str) -> str:
     return str(caught.value)
 
 
-# Errors of the file
-
-
-def test_all_problems_are_told_at_once_in_the_order_of_the_file() -> None:
-    more = "scheduler:\n  warmup_steps: -1\noptimizer:\n  lerning_rate: 1\ntraining: {epochs: three}\n"
-    assert message(more).splitlines() == [
-        "mine.yaml: 3 problems",
-        "  6:3 scheduler.warmup_steps: -1 is below 0; Updates of warm-up, or below 1 a share of all updates",
-        "  8:3 optimizer.lerning_rate: unknown key; did you mean optimizer.learning_rate?",
-        "  9:12 training.epochs: found text 'three'; expected a whole number",
-    ]
-
-
-def test_required_keys_are_told_with_their_help() -> None:
-    with pytest.raises(ConfigError) as caught:
-        load_config(write("seed: 1\n"))
-    assert str(caught.value).splitlines() == [
-        "mine.yaml: 2 problems",
-        "  model: required; which encoder to fine-tune",
-        "  data: required; which rows to read, and how",
-    ]
-
-
-def test_a_required_key_of_a_section_is_told_at_the_section() -> None:
-    with pytest.raises(ConfigError, match=r"^mine.yaml:2:1 data.columns: required; which columns hold"):
-        load_config(write("model: {name_or_path: m}\ndata: {path: d}\n"))
+# Errors of the file; `gallery/` shows what they look like
 
 
 @pytest.mark.parametrize(
@@ -94,69 +69,36 @@ def test_a_required_key_of_a_section_is_told_at_the_section() -> None:
     ],
 )
 def test_a_name_of_training_arguments_is_answered_with_ours(key: str, ours: str) -> None:
-    assert f"5:1 {key}: unknown key; TrainingArguments' {key} is {ours} here" in message(f"{key}: 1\n")
+    assert f"5:1: {key}: unknown key; TrainingArguments' {key} is {ours} here" in message(f"{key}: 1\n")
 
 
-@pytest.mark.parametrize(
-    ("more", "hint"),
-    [
-        pytest.param("trainig: {epochs: 1}\n", "did you mean training?", id="a section misspelt"),
-        pytest.param("training: {epoch: 1}\n", "did you mean training.epochs?", id="a key misspelt"),
-        pytest.param("learning_rate: 1\n", "did you mean optimizer.learning_rate?", id="outside its section"),
-        pytest.param("training: {weight_decay: 1}\n", "did you mean optimizer.weight_decay?", id="another section"),
-        pytest.param(
-            "batch_size: 1\n", "did you mean training.batch_size or evaluation.batch_size?", id="two sections"
-        ),
-        pytest.param("training.epochs: 1\n", "write epochs below training, without the dot", id="dotted"),
-        pytest.param("logging: {xyz: 1}\n", "logging takes every_steps, trackers", id="nothing near"),
-    ],
-)
-def test_an_unknown_key_is_answered_with_the_nearest(more: str, hint: str) -> None:
-    assert message(more).endswith(f"unknown key; {hint}")
+A_COUNT = "expected a whole number from 1 to 2147483647"
 
 
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        ("training: {epochs: 0}\n", "5:12 training.epochs: 0 is below 1"),
-        ("training: {epochs: true}\n", "training.epochs: found true; expected a whole number"),
-        ("training: {epochs: 3.0}\n", "training.epochs: found the number 3.0; expected a whole number"),
-        ("training: {epochs: 012}\n", "training.epochs: found text '012'; expected a whole number"),
-        ("training: {epochs: 2147483648}\n", "training.epochs: 2147483648 is above 2147483647"),
-        (f"training: {{max_steps: 1{'0' * 50}}}\n", "is above 2147483647"),
+        ("training: {epochs: 0}\n", f"5:20: training.epochs: found the number 0; {A_COUNT}"),
+        ("training: {epochs: true}\n", f"training.epochs: found true; {A_COUNT}"),
+        ("training: {epochs: 3.0}\n", f"training.epochs: found the number 3.0; {A_COUNT}"),
+        ("training: {epochs: 2147483648}\n", f"found the number 2147483648; {A_COUNT}"),
+        (f"training: {{max_steps: 1{'0' * 50}}}\n", f"{A_COUNT}, or null"),
         ("training: {device: gpu}\n", "found text 'gpu'; expected auto or cpu; did you mean cpu?"),
-        ("training:\n", "5:1 training: found nothing (null); expected keys with values"),
-        ("optimizer: {learning_rate: 0}\n", "optimizer.learning_rate: 0 is not above 0"),
-        ("optimizer: {learning_rate: -1e-5}\n", "optimizer.learning_rate: -1e-05 is not above 0"),
-        ("optimizer: {learning_rate: .nan}\n", "found the number nan; expected a finite number"),
-        ("optimizer: {learning_rate: .inf}\n", "found the number inf; expected a finite number"),
-        ("optimizer: {learning_rate: 1e999}\n", "found the number inf; expected a finite number"),
+        ("optimizer: {learning_rate: -1e-5}\n", "found the number -1e-05; expected a number above 0"),
+        ("optimizer: {learning_rate: .inf}\n", "found the number inf; expected a number above 0"),
         ("optimizer: {learning_rate: true}\n", "found true; expected a number"),
-        ("optimizer: {learning_rate: '1e-5'}\n", "found text '1e-5'; expected a number"),
-        (
-            "optimizer: {betas: [0.9]}\n",
-            "5:13 optimizer.betas: found a list of 1; expected: Decay rates of the two",
-        ),
-        ("optimizer: {betas: [0.9, 0.9, 0.9]}\n", "optimizer.betas: found a list of 3; expected at most 2"),
-        ("optimizer: {betas: [0.9, 1]}\n", "5:26 optimizer.betas.1: 1 is not below 1.0"),
-        (
-            "scheduler: {warmup_steps: true}\n",
-            "scheduler.warmup_steps: found true; expected: Updates of warm-up",
-        ),
-        ("scheduler: {name: cosin}\n", "did you mean cosine?"),
-        (
-            "scheduler: {options: {power: .inf}}\n",
-            "scheduler.options.power: found the number inf; expected: Further",
-        ),
-        ("evaluation: {every: 0}\n", "found the number 0; expected: epoch, a number of updates, or never"),
-        ("evaluation: {every: true}\n", "found true; expected: epoch, a number of updates, or never"),
-        ("evaluation: {metrics: f1}\n", "evaluation.metrics: found text 'f1'; expected a list"),
-        ("evaluation: {metrics: [acuracy]}\n", "unknown metric acuracy; did you mean accuracy?"),
+        ("optimizer: {betas: [0.9]}\n", "5:20: optimizer.betas: found a list of 1; expected a list of 2 numbers"),
+        ("optimizer: {betas: [0.9, 0.9, 0.9]}\n", "optimizer.betas: found a list of 3; expected a list of 2"),
+        ("scheduler: {options: {power: .inf}}\n", "scheduler.options.power: found the number inf; expected true"),
+        ("evaluation: {every: 0}\n", "found the number 0; expected epoch or never, or a whole number from 1"),
+        ("evaluation: {every: true}\n", "found true; expected epoch or never, or a whole number from 1"),
         ("evaluation: {best_metric: acuracy}\n", "unknown metric acuracy; did you mean accuracy?"),
-        ("seed: -1\n", "5:1 seed: -1 is below 0"),
-        ("seed: 4294967296\n", "5:1 seed: 4294967296 is not below 4294967296"),
-        ("task: ner\n", "5:1 task: unknown task 'ner'; known are text-classification"),
-        ("output_dir: ''\n", "5:1 output_dir: found text ''; expected text that is not empty"),
+        ("evaluation: {directions: {'hub:x': up}}\n", "found text 'up'; expected higher or lower"),
+        ("seed: 4294967296\n", "found the number 4294967296; expected a whole number from 0 to below 4294967296"),
+        ("task: ner\n", "5:7: task: found text 'ner'; expected text-classification"),
+        ("training: {seed: 1}\n", "unknown key; seed belongs at the top"),
+        ("data: {label: x}\n", "stands twice"),
+        ("training: {weight_decoy: 1}\n", "unknown key; did you mean optimizer.weight_decay?"),
     ],
 )
 def test_a_wrong_value_is_told_with_place_and_expectation(more: str, told: str) -> None:
@@ -166,26 +108,15 @@ def test_a_wrong_value_is_told_with_place_and_expectation(more: str, told: str) 
 @pytest.mark.parametrize(
     ("data", "told"),
     [
-        ("columns: {text: []}", "data.columns.text: found a list of 0; expected at least 1"),
-        ("columns: {text: [a, b, c]}", "data.columns.text: found a list of 3; expected at most 2"),
-        ("columns: {text: a}\n  labels: [x]", "data.labels: found a list of 1; expected at least 2"),
-        ("columns: {text: a}\n  labels: [x, y, x]", "data.labels: names a label twice; give each name once"),
+        ("columns: {text: []}", "data.columns.text: found a list of 0; expected text, or a list of 1 to 2 texts"),
         ("columns: {text: a}\n  labels: [x, true]", "data.labels.1: found true; expected text"),
-        ("columns: {text: a}\n  max_length: 3", "data.max_length: 3 is below 4"),
+        ("columns: {text: a}\n  max_length: 3", "data.max_length: found the number 3; expected a whole number from 4"),
     ],
 )
 def test_a_wrong_value_of_data_is_told(data: str, told: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(write(f"model: {{name_or_path: m}}\ndata:\n  path: d\n  {data}\n"))
     assert told in str(caught.value)
-
-
-def test_what_is_not_yaml_is_told_with_file_line_and_column() -> None:
-    assert message("a: b: c\n") == "mine.yaml:5:5 not YAML: mapping values are not allowed here"
-
-
-def test_a_duplicate_key_is_told_with_both_lines() -> None:
-    assert message("data: {}\n") == "mine.yaml:5:1 'data' stands twice, in lines 2 and 5; keep one"
 
 
 @pytest.mark.parametrize(
@@ -218,37 +149,7 @@ def test_a_byte_order_mark_and_crlf_are_fine() -> None:
     assert load_config("mine.yaml").model.name_or_path == "some/model"
 
 
-# Values that are wrong together
-
-
-@pytest.mark.parametrize(
-    ("more", "told"),
-    [
-        pytest.param(
-            "evaluation: {metrics: [accuracy], best_metric: f1}\n",
-            "5:35 evaluation.best_metric: f1 is not computed; choose one of accuracy, loss, or add it to metrics",
-            id="the best metric is not among the metrics",
-        ),
-        pytest.param(
-            "evaluation: {metrics: ['hub:bleu']}\n",
-            "5:14 evaluation.metrics: hub:bleu needs a stated direction: "
-            "evaluation.directions={'hub:bleu': higher} or lower",
-            id="a hub metric without a direction",
-        ),
-        pytest.param(
-            "scheduler: {warmup_steps: 1.5}\n",
-            "5:13 scheduler.warmup_steps: 1.5 is neither a whole number of updates nor a share below 1",
-            id="one and a half updates of warm-up",
-        ),
-        pytest.param(
-            "scheduler: {name: constant, warmup_steps: 5}\n",
-            "5:29 scheduler.warmup_steps: the schedule constant has no warm-up; choose constant_with_warmup",
-            id="a warm-up that the schedule ignores",
-        ),
-    ],
-)
-def test_values_that_contradict_each_other_are_told(more: str, told: str) -> None:
-    assert message(more) == f"mine.yaml:{told}"
+# Values that agree
 
 
 @pytest.mark.parametrize(
@@ -265,18 +166,6 @@ def test_values_that_contradict_each_other_are_told(more: str, told: str) -> Non
 )
 def test_values_that_agree_are_fine(more: str) -> None:
     load(more)
-
-
-def test_path_and_files_together_are_refused() -> None:
-    text = BASE.replace("path: some/data", "path: some/data\n  files: {train: a.csv}")
-    with pytest.raises(ConfigError, match=r"^mine.yaml:4:3 data.files: data.path is set too; keep one"):
-        load_config(write(text))
-
-
-def test_neither_path_nor_files_is_refused() -> None:
-    text = BASE.replace("  path: some/data\n", "")
-    with pytest.raises(ConfigError, match=r"^mine.yaml:2:1 data: says neither path nor files; set one of them$"):
-        load_config(write(text))
 
 
 # Overrides
@@ -298,6 +187,12 @@ def test_neither_path_nor_files_is_refused() -> None:
         ("scheduler.options.num_cycles=2", "scheduler.options", {"num_cycles": 2}),
         ("scheduler={name: cosine, warmup_steps: 3}", "scheduler.warmup_steps", 3),
         ("model.revision=a=b", "model.revision", "a=b"),
+        ("model.revision=8675309", "model.revision", "8675309"),
+        ("model.revision=012", "model.revision", "012"),
+        ("model.revision=2024-02-29", "model.revision", "2024-02-29"),
+        ("data.columns.label=1", "data.columns.label", "1"),
+        ("data.columns.text=1:30", "data.columns.text", ("1:30",)),
+        ("scheduler.options.power=2", "scheduler.options", {"power": 2}),
     ],
 )
 def test_the_value_of_an_override_is_yaml_typed_by_the_schema(override: str, key: str, value: object) -> None:
@@ -319,51 +214,101 @@ def test_the_last_of_two_overrides_wins() -> None:
     assert load("", "training.epochs=1", "training.epochs=2").training.epochs == 2
 
 
+def test_a_section_on_the_command_line_is_laid_over_the_file() -> None:
+    found = load("scheduler: {name: cosine, warmup_steps: 5}\n", "scheduler={warmup_steps: 7}").scheduler
+    assert (found.name, found.warmup_steps) == ("cosine", 7)
+
+
+def test_an_empty_section_on_the_command_line_empties_it() -> None:
+    more = "scheduler: {name: cosine, options: {num_cycles: 2}}\n"
+    assert load(more, "scheduler.options={}").scheduler.options == {}
+
+
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        (
-            "training.epochs=x",
-            "command line (training.epochs=x) training.epochs: found text 'x'; expected a whole",
-        ),
-        (
-            "training.epoch=3",
-            "command line (training.epoch=3) training.epoch: unknown key; did you mean training.epo",
-        ),
-        (
-            "num_train_epochs=3",
-            "command line (num_train_epochs=3) num_train_epochs: unknown key; TrainingArguments'",
-        ),
-        ("data.labels=[a", "command line (data.labels=[a) data.labels: not YAML: "),
-        (
-            "training.epochs.x=3",
-            "command line (training.epochs.x=3) training.epochs: found keys with values; expected",
-        ),
-        ("data.files.train=a.csv", "command line (data.files.train=a.csv) data.files: data.path is set too"),
-        (
-            "training.epochs",
-            "command line: 'training.epochs' is not key=value; write for example training.epochs=3",
-        ),
-        ("=3", "command line: '=3' is not key=value"),
-        ("a..b=3", "command line: 'a..b=3' is not key=value"),
+        ("num_train_epochs=3", "num_train_epochs: unknown key; TrainingArguments'"),
+        ("training.epochs.x=3", "training.epochs: found keys and values; expected"),
+        ("training.epochs=012", "training.epochs: 012 is ambiguous: 10 in YAML 1.1, 12 in YAML 1.2"),
+        ("data.files.train=a.csv", "data.files: data.path is set too"),
+        ("extends=a.yaml", "extends: belongs into a file; on the command line name the file itself as CONFIG"),
+        ("=3", "'=3' is not key=value"),
+        ("a..b=3", "'a..b=3' is not key=value"),
     ],
 )
 def test_a_wrong_override_is_told_as_command_line(override: str, told: str) -> None:
-    assert message("", override).startswith(f"mine.yaml: {told}")
+    assert message("", override).startswith(f"command line: {told}")
 
 
 def test_a_problem_of_the_file_is_not_blamed_on_an_override_beside_it() -> None:
     text = BASE.replace("  path: some/data\n", "")
-    with pytest.raises(ConfigError, match=r"^mine.yaml:2:1 data: says neither"):
+    with pytest.raises(ConfigError, match=r"^mine.yaml:2:1: data: says neither"):
         load_config(write(text), ["data.name=null"])
 
 
-def test_problems_of_file_and_command_line_are_told_together() -> None:
-    assert message("seed: -1\n", "training.epochs=0").splitlines() == [
-        "mine.yaml: 2 problems",
-        "  5:1 seed: -1 is below 0; Seed of new weights, order and dropout",
-        "  command line (training.epochs=0) training.epochs: 0 is below 1; Passes over the train split",
-    ]
+# Composition
+
+
+def test_a_file_is_laid_over_what_it_extends() -> None:
+    write("training: {epochs: 1, batch_size: 4}\noptimizer: {betas: [0.8, 0.9]}\n", "base.yaml")
+    config = load("extends: base.yaml\ntraining: {epochs: 9}\noptimizer: {betas: [0.7, 0.9]}\n")
+    assert (config.training.epochs, config.training.batch_size) == (9, 4)
+    assert config.optimizer.betas == (0.7, 0.9)  # a list is replaced as a whole
+
+
+def test_of_several_the_later_wins() -> None:
+    write("training: {epochs: 1, batch_size: 4}\n", "one.yaml")
+    write("training: {epochs: 2}\n", "two.yaml")
+    config = load("extends: [one.yaml, two.yaml]\n")
+    assert (config.training.epochs, config.training.batch_size) == (2, 4)
+
+
+def test_what_two_files_extend_overrides_neither() -> None:
+    write("training: {epochs: 1}\n", "base.yaml")
+    write("extends: base.yaml\ntraining: {epochs: 2}\n", "one.yaml")
+    write("extends: base.yaml\nseed: 7\n", "two.yaml")
+    assert load("extends: [one.yaml, two.yaml]\n").training.epochs == 2
+
+
+def test_names_start_at_the_file_that_says_them(folder: Path) -> None:
+    (folder / "deep" / "er").mkdir(parents=True)
+    write("extends: er/base.yaml\n", "deep/middle.yaml")
+    write("extends: ../../seed.yaml\n", "deep/er/base.yaml")
+    write("seed: 7\n", "seed.yaml")
+    assert load("extends: deep/middle.yaml\n").seed == 7
+
+
+def test_a_package_can_be_extended(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "recipes_here").mkdir()
+    write("", "recipes_here/__init__.py")
+    write("seed: 7\n", "recipes_here/seven.yaml")
+    monkeypatch.syspath_prepend(folder)
+    assert load("extends: package:recipes_here/seven.yaml\n").seed == 7
+
+
+def test_an_explosion_of_files_is_read_once_each() -> None:
+    """Forty levels, each extending the next twice: read as a tree these are 10^12 files."""
+    for level in range(40):
+        write(f"extends: [{level + 1}.yaml, ./{level + 1}.yaml]\n", f"{level}.yaml")
+    write("seed: 7\n", "40.yaml")
+    assert load("extends: 0.yaml\n").seed == 7
+
+
+def test_a_chain_without_end_is_cut() -> None:
+    for level in range(120):
+        write(f"extends: {level + 1}.yaml\n", f"{level}.yaml")
+    assert "extends: more than 100 files" in message("extends: 0.yaml\n")
+
+
+def test_the_command_line_wins_over_all() -> None:
+    write("seed: 1\n", "base.yaml")
+    assert load("extends: base.yaml\nseed: 2\n", "seed=3").seed == 3
+
+
+def test_null_takes_back_what_a_base_says() -> None:
+    write("data: {files: {train: a.csv}}\n", "base.yaml")
+    text = BASE.replace("path: some/data", "path: some/data\n  files: null")
+    assert load_config(write("extends: base.yaml\n" + text)).data.files is None
 
 
 # Paths
@@ -556,7 +501,17 @@ def test_a_mutated_config_loads_or_is_refused_with_a_config_error(scratch: Path,
     try:
         load_config(scratch)
     except ConfigError as error:
-        assert str(error).startswith(str(scratch))  # noqa: PT017 - the error is one of the two fine outcomes
+        assert_has_places(error)
+
+
+def assert_has_places(error: ConfigError) -> None:
+    """Each problem is told at a line and column of its file, unless it is about what is nowhere in it."""
+    for problem in error.problems:
+        assert problem.marks or problem.message == "required, and missing"
+        assert problem.message
+        for mark in problem.marks:
+            line = mark.source.lines[mark.span.line - 1]
+            assert 1 <= mark.span.column <= len(line) + 1
 
 
 TEXTS = WORDS.filter(bool)
@@ -614,7 +569,7 @@ def test_any_override_loads_or_is_refused_with_a_config_error(scratch: Path, key
     try:
         load_config(MRPC, [f"{key}={value}"])
     except ConfigError as error:
-        assert str(error).startswith(str(MRPC))  # noqa: PT017 - the error is one of the two fine outcomes
+        assert error.problems  # noqa: PT017 - the error is one of the two fine outcomes
 
 
 @pytest.mark.parametrize("split", ["../../evil", "a/b", "..", ""])

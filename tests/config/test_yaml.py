@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ftcli.config.excerpts import Place, Span
 from ftcli.config.yaml import MAX_CHARACTERS, YamlError, dump, parse
 
 UNTIMED = settings(deadline=None)
@@ -94,13 +95,40 @@ def test_keys_are_text_whatever_they_look_like() -> None:
 
 
 def test_a_duplicate_key_is_told_with_both_lines() -> None:
-    error = error_of("seed: 1\ntask: x\nseed: 2\n")
-    assert str(error) == "'seed' stands twice, in lines 1 and 3; keep one"
+    [flaw] = parse("seed: 1\ntask: x\nseed: 2\n").flaws
+    assert (flaw.message, flaw.first, flaw.span) == ("stands twice; keep one", Span(1, 1, 4), Span(3, 1, 4))
 
 
 def test_a_duplicate_key_inside_a_section_stands_at_its_second_place() -> None:
-    error = error_of("data:\n  path: a\n  path: b\n")
-    assert (error.line, error.column) == (3, 3)
+    [flaw] = parse("data:\n  path: a\n  path: b\n").flaws
+    assert (flaw.path, flaw.span) == (("data", "path"), Span(3, 3, 4))
+
+
+@pytest.mark.parametrize(
+    ("text", "readings"),
+    [
+        ("012", "10 in YAML 1.1, 12 in YAML 1.2; write 12, or '012' for a text"),
+        ("-012", "-10 in YAML 1.1, -12 in YAML 1.2; write -12, or '-012' for a text"),
+        ("089", "a text in YAML 1.1, 89 in YAML 1.2; write 89, or '089' for a text"),
+        ("1:30", "the number 90 in YAML 1.1, a text in YAML 1.2; write '1:30' for a text"),
+        ("-1:30", "the number -90 in YAML 1.1, a text in YAML 1.2; write '-1:30' for a text"),
+        ("1:00:00.5", "the number 3600.5 in YAML 1.1, a text in YAML 1.2; write '1:00:00.5' for a text"),
+        ("2024-02-29", "a date in YAML 1.1, a text in YAML 1.2; write '2024-02-29' for a text"),
+        ("2024-02-29T10:00:00Z", "a date in YAML 1.1, a text in YAML 1.2; write '2024-02-29T10:00:00Z' for a text"),
+        ("10_000", "the number 10000 in YAML 1.1, a text in YAML 1.2; write 10000, or '10_000' for a text"),
+        ("0b101", "the number 5 in YAML 1.1, a text in YAML 1.2; write 5, or '0b101' for a text"),
+    ],
+)
+def test_what_two_readers_read_differently_is_explained_and_quotes_help(text: str, readings: str) -> None:
+    [flaw] = parse(f"a: {text}").flaws
+    assert flaw.message == f"{text} is ambiguous: {readings}"
+    assert parse(f"a: '{text}'").flaws == []
+    assert parse(dump({"a": text})).value == {"a": text}
+
+
+@pytest.mark.parametrize("text", ["1.2.3", "v012", "a:b", "10:75", "2024", "no", "1e3", "0x1F", "0.5", "-"])
+def test_what_both_readers_take_for_the_same_is_not_ambiguous(text: str) -> None:
+    assert parse(f"a: {text}" if text != "-" else "a: '-'").flaws == []
 
 
 def test_the_same_key_in_two_sections_is_no_duplicate() -> None:
@@ -121,11 +149,7 @@ def test_the_same_key_in_two_sections_is_no_duplicate() -> None:
 )
 def test_a_tag_is_refused_by_name_at_its_place(text: str, tag: str) -> None:
     error = error_of(text)
-    assert (str(error), error.line, error.column) == (
-        f"the tag {tag} is not supported; write plain values",
-        1,
-        4,
-    )
+    assert (str(error), error.span) == (f"the tag {tag} is not supported; write plain values", Span(1, 4))
 
 
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(
@@ -144,13 +168,17 @@ LAUGHS = "a0: &a0 [x, x]\n" + "".join(
         pytest.param("- " * 40_000 + "x", id="nested dashes"),
         pytest.param("? " * 40_000, id="nested question marks"),
         pytest.param("- a\n" * 20_000, id="too many values"),
-        pytest.param("9" * 101, id="a number of 101 digits"),
         pytest.param("a" * (MAX_CHARACTERS + 1), id="one character too many"),
         pytest.param("- a\n" * 2_000_000, id="megabytes"),
     ],
 )
 def test_a_bomb_ends_in_one_yaml_error(text: str) -> None:
     error_of(text)
+
+
+def test_a_number_of_101_digits_is_a_flaw() -> None:
+    [flaw] = parse(f"seed: {'9' * 101}").flaws
+    assert flaw.message == "a number of 101 digits is too large"
 
 
 def test_a_long_list_of_labels_is_no_bomb() -> None:
@@ -166,6 +194,7 @@ def test_an_alias_gives_the_anchored_value_again() -> None:
     ("text", "line", "column"),
     [
         pytest.param("a: 1\nb: {c: 1\nd: 2\n", 3, 2, id="an open brace"),
+        pytest.param("a: 1\nb: {c: 1\n", 2, 4, id="an open brace at the end"),
         pytest.param("a: b: c\n", 1, 5, id="two colons"),
         pytest.param("a:\n\tb: 1\n", 2, 1, id="a tab as indentation"),
         pytest.param("a: @home\n", 1, 4, id="a reserved character"),
@@ -179,7 +208,7 @@ def test_an_alias_gives_the_anchored_value_again() -> None:
 )
 def test_an_error_has_line_and_column(text: str, line: int, column: int) -> None:
     error = error_of(text)
-    assert (error.line, error.column) == (line, column)
+    assert error.span[:2] == (line, column)
 
 
 def test_an_escape_beyond_unicode_is_a_yaml_error() -> None:
@@ -189,12 +218,12 @@ def test_an_escape_beyond_unicode_is_a_yaml_error() -> None:
 def test_keys_and_list_items_have_places() -> None:
     document = parse("data:\n  columns: {text: [a, b]}\nseed: 1\n")
     assert document.places == {
-        ("data",): (1, 1),
-        ("data", "columns"): (2, 3),
-        ("data", "columns", "text"): (2, 13),
-        ("data", "columns", "text", 0): (2, 20),
-        ("data", "columns", "text", 1): (2, 23),
-        ("seed",): (3, 1),
+        ("data",): Place(Span(1, 1, 4), Span(1, 1, 4)),  # an indented section is shown by its key
+        ("data", "columns"): Place(Span(2, 3, 7), Span(2, 12, 14)),
+        ("data", "columns", "text"): Place(Span(2, 13, 4), Span(2, 19, 6)),
+        ("data", "columns", "text", 0): Place(Span(2, 20, 1), Span(2, 20, 1)),
+        ("data", "columns", "text", 1): Place(Span(2, 23, 1), Span(2, 23, 1)),
+        ("seed",): Place(Span(3, 1, 4), Span(3, 7, 1)),
     }
 
 
@@ -211,4 +240,4 @@ def test_any_text_is_read_or_refused_with_a_yaml_error(text: str) -> None:
     try:
         parse(text)
     except YamlError as error:
-        assert error.line >= 1  # noqa: PT017 - the error is one of the two fine outcomes
+        assert error.span.line >= 1  # noqa: PT017 - the error is one of the two fine outcomes

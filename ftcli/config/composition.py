@@ -1,0 +1,123 @@
+"""What was written, before it is checked: values laid over values, each with its origin; the command line on top."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ftcli.config import yaml
+from ftcli.config.excerpts import COMMAND_LINE, Mark, Path, Place, Problem, Source, Span, render
+from ftcli.errors import ConfigError
+
+EXTENDS = "extends"
+# The command line is told last.
+_LAST = 10_000
+
+
+class Origin(NamedTuple):
+    """Where a value comes from."""
+
+    source: Source
+    place: Place
+
+
+@dataclass
+class Composition:
+    """The values of a config, where each of them was written, and what was found wrong on the way.
+
+    name: of the config, in messages.
+    """
+
+    name: str
+    values: dict[str, Any] = field(default_factory=dict)
+    origins: dict[Path, Origin] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def lay(self, values: Mapping[str, Any], origins: Mapping[Path, Origin], path: Path = ()) -> None:
+        """Lay values over what is there: sections key by key, everything else, and an empty {}, as a whole."""
+        target: Any = self.values
+        for part in path:
+            target = target[part]
+        for key, value in values.items():
+            here = (*path, key)
+            if isinstance(value, dict) and value and isinstance(target.get(key), dict):
+                self.lay(value, origins, here)
+                continue
+            target[key] = deepcopy(value)
+            self._forget(here)
+            self.origins |= {at: origin for at, origin in origins.items() if at[: len(here)] == here}
+
+    def _forget(self, path: Path) -> None:
+        for at in [at for at in self.origins if at[: len(path)] == path]:
+            del self.origins[at]
+
+    def mark(self, path: Path, *, is_about_key: bool = False) -> Mark | None:
+        """Find where a key or its value is written, or the section that it is missing from."""
+        for end in range(len(path), 0, -1):
+            origin = self.origins.get(path[:end])
+            if origin is not None:
+                is_missing = end < len(path)
+                return Mark(origin.source, origin.place.key if is_missing or is_about_key else origin.place.value)
+        return None
+
+    def placed(self, problem: Problem) -> Problem:
+        """Return a problem with the marks of its key and of the related keys that were written."""
+        if problem.marks:
+            return problem
+        mark = self.mark(problem.path, is_about_key=problem.is_about_key)
+        if mark is None:
+            return problem
+        written = [(path, self.origins[path]) for path in problem.related if path in self.origins]
+        related = [Mark(origin.source, origin.place.value, ".".join(map(str, path))) for path, origin in written]
+        return problem._replace(marks=(mark, *related))
+
+    def stop_if_wrong(self) -> None:
+        """Raise all problems as one ConfigError."""
+        if self.problems:
+            placed = [self.placed(problem) for problem in self.problems]
+            raise ConfigError(render(self.name, placed), placed)
+
+
+def override(composition: Composition, text: str, takes_text: Callable[[Path], bool]) -> None:
+    """Lay one `a.b=value` over a composition. takes_text: whether a key is a text that may look like a number."""
+    source = Source(COMMAND_LINE, [text], rank=_LAST)
+    dotted, equals, written = text.partition("=")
+    path: Path = tuple(dotted.split("."))
+    if not equals or not all(path):
+        message = f"{text!r} is not key=value; write for example training.epochs=3"
+        composition.problems.append(Problem((), message, marks=(Mark(Source(COMMAND_LINE), Span(1, 1)),)))
+        return
+    if path[0] == EXTENDS:
+        message = "belongs into a file; on the command line name the file itself as CONFIG"
+        composition.problems.append(Problem(path, message, marks=(Mark(source, Span(1, 1, len(dotted))),)))
+        return
+    start = len(dotted) + 1
+    try:
+        document = yaml.parse(written)
+    except yaml.YamlError as error:
+        mark = Mark(source, Span(1, start + error.span.column))
+        composition.problems.append(Problem(path, str(error), marks=(mark,)))
+        return
+    value = document.value
+    if not isinstance(value, str | dict | list | None) and takes_text(path):
+        value = written  # a commit of digits is a text all the same
+    for flaw in document.flaws:
+        if not (flaw.is_ambiguous and not flaw.path and takes_text(path)):
+            composition.problems.append(
+                Problem((*path, *flaw.path), flaw.message, marks=(Mark(source, _shifted(flaw.span, start)),))
+            )
+    key = Span(1, 1, len(dotted))
+    whole = Place(key, Span(1, start + 1, max(1, len(written))))
+    origins = {path[:end]: Origin(source, whole) for end in range(1, len(path) + 1)}
+    for at, place in document.places.items():
+        shifted = Place(_shifted(place.key, start), _shifted(place.value, start))
+        origins[(*path, *at)] = Origin(source, shifted)
+    for part in reversed(path):
+        value = {part: value}
+    composition.lay(value, origins)
+
+
+def _shifted(span: Span, by: int) -> Span:
+    return span._replace(line=1, column=span.column + by)
