@@ -123,4 +123,12 @@ def config_of(saved: SavedModel, overrides: Iterable[str], keys: tuple[str, ...]
             )
     config = load_config(saved.config, overrides)
     model = config.model.model_copy(update={"name_or_path": str(saved.path.absolute()), "revision": None})
-    return config.model_copy(update={"model": model})
+    num_texts = len(load_config(saved.config).build_task().text_columns)
+    if len(config.build_task().text_columns) != num_texts:
+        raise ConfigError(
+            f"data.columns.text names {len(config.build_task().text_columns)} columns; the model was trained on "
+            f"{num_texts}, and means nothing by other inputs"
+        )
+    names = saved.record.get("numbered_labels")
+    data = config.data if names is None else config.data.model_copy(update={"labels": tuple(names)})
+    return config.model_copy(update={"model": model, "data": data})

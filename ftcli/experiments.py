@@ -132,15 +132,6 @@ class Experiment:
         """The score that decides: the config's, else the last metric."""
         return self.config.evaluation.best_metric or (self.metrics or (LOSS,))[-1]
 
-    @property
-    def resolved_config(self) -> Config:
-        """The config with what was decided in the place of null: what the run keeps."""
-        update = {"metrics": self.metrics, "best_metric": self.best_metric}
-        evaluation = self.config.evaluation.model_copy(update=update)
-        names = self.labels.names if self.labels.numbered else self.config.data.labels
-        data = self.config.data.model_copy(update={"labels": names})
-        return self.config.model_copy(update={"evaluation": evaluation, "data": data})
-
     def build_model(self) -> BuiltModel:
         """Load the weights and draw what is new from the config's seed."""
         torch.manual_seed(self.config.seed)

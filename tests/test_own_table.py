@@ -85,6 +85,21 @@ def test_a_table_that_grew_is_not_scored_on_rows_that_were_learned(
     assert (before["num_examples"], other["num_examples"]) == (6, 59)
 
 
+def test_a_score_on_learned_rows_is_told_as_such(
+    table: Path, tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = [f"data.files.train={table}", "data.columns.text=review", "data.columns.label=stars_label"]
+    more = [f"model.name_or_path={tiny_model}", "training.epochs=1", f"output_dir={tmp_path / 'run'}"]
+    train(TEMPLATE, [*overrides, *more], console=QUIET)
+
+    evaluate(tmp_path / "run", console=QUIET)
+    held_out = capsys.readouterr().err
+    evaluate(tmp_path / "run", [f"data.files.validation={table}"], console=QUIET)
+
+    assert "the model learned from these rows" not in held_out
+    assert f"warning: {table}: the model learned from these rows" in capsys.readouterr().err
+
+
 def test_another_seed_is_scored_on_the_same_rows(table: Path, tmp_path: Path, tiny_model: Path) -> None:
     overrides = [f"data.files.train={table}", "data.columns.text=review", "data.columns.label=stars_label"]
     rows = []

@@ -20,18 +20,27 @@ from ftcli.cli.app import (
     tell_start,
     with_workers,
 )
+from ftcli.cli.overrides import Verb, complete_config, complete_config_and_overrides, complete_overrides
 from ftcli.console import Console
 
 if TYPE_CHECKING:
     from ftcli.config.schema import Config
 
-ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file.", show_default=False)]
+ConfigFile = Annotated[
+    str,
+    typer.Argument(metavar="CONFIG", help="A YAML file.", show_default=False, autocompletion=complete_config),
+]
 Checkpoint = Annotated[
     str, typer.Argument(metavar="CHECKPOINT", help="A run, one of its checkpoints, or its model/.", show_default=False)
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="KEY=VALUE", help="Laid over the config, such as training.epochs=1.", show_default=False),
+    typer.Argument(
+        metavar="KEY=VALUE",
+        help="Laid over the config, such as data.max_length=128.",
+        show_default=False,
+        autocompletion=complete_overrides,
+    ),
 ]
 
 
@@ -74,6 +83,7 @@ ConfigAndOverrides = Annotated[
         help="A YAML file, and what is laid over it, such as training.epochs=1. Without CONFIG: ./ftcli.yaml, else the "
         "example that comes with ftcli.",
         show_default=False,
+        autocompletion=complete_config_and_overrides,
     ),
 ]
 
@@ -91,7 +101,7 @@ def find_config(arguments: list[str], console: Console) -> tuple[str, list[str]]
     return CONFIG, arguments
 
 
-@app.command("train")
+@app.command("train", cls=Verb)
 def train_command(
     arguments: ConfigAndOverrides = None,
     num_processes: NumProcesses = None,
@@ -147,7 +157,7 @@ def train_command(
     with_workers(num_processes, console, check, run)
 
 
-@app.command("eval")
+@app.command("eval", cls=Verb)
 def eval_command(
     checkpoint: Checkpoint,
     overrides: Overrides = None,
@@ -214,7 +224,7 @@ Format = Annotated[
 ]
 
 
-@app.command("predict")
+@app.command("predict", cls=Verb)
 def predict_command(
     checkpoint: Checkpoint,
     source: Source,
@@ -272,7 +282,7 @@ def _check_streams(
         raise ConfigError("--num-processes: standard input can be read by one process only; give a file")
 
 
-@app.command("inspect-batch")
+@app.command("inspect-batch", cls=Verb)
 def inspect_batch_command(
     config: ConfigFile,
     overrides: Overrides = None,

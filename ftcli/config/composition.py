@@ -53,9 +53,9 @@ class Composition:
         for at in [at for at in self.origins if at[: len(path)] == path]:
             del self.origins[at]
 
-    def mark(self, path: Path, *, is_about_key: bool = False) -> Mark | None:
-        """Find where a key or its value is written, or the section that it is missing from."""
-        for end in range(len(path), 0, -1):
+    def mark(self, path: Path, *, is_about_key: bool = False, exact: bool = False) -> Mark | None:
+        """Find where a key or its value is written, or, unless exact, the section that it is missing from."""
+        for end in range(len(path), len(path) - 1 if exact else 0, -1):
             origin = self.origins.get(path[:end])
             if origin is not None:
                 is_missing = end < len(path)

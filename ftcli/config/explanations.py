@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -144,7 +144,8 @@ def default_text(key: Key) -> str:
     default = key.field.default
     if isinstance(default, Section):
         return ""
-    return yaml.dump_inline(list(default) if isinstance(default, tuple) else default)
+    # PyYAML writes 5.0e-05, for readers of YAML 1.1.
+    return repr(default) if isinstance(default, float) else yaml.dump_inline(key.field.get_default())
 
 
 def unknown_key(path: Path, schema: type[Config]) -> Problem:
@@ -187,13 +188,17 @@ def _leaf(key: Key) -> str:
     return key.path.rpartition(".")[2]
 
 
-def near_keys(word: str, schema: type[Config]) -> Iterator[str]:
-    """Yield the dotted keys that a word may mean, the likeliest first: a key's name, or TrainingArguments' name."""
+def keys_called(word: str, schema: type[Config]) -> list[str]:
+    """Return the dotted keys of a name: ours, dotted or not, or that of TrainingArguments; dashes count as _."""
     word = word.replace("-", "_")
-    known = list(keys(schema))
-    yield from (key.path for key in known if word in (key.path, _leaf(key), *key.field.json_schema_extra["trainer"]))
-    leaves = {_leaf(key): key.path for key in known}
-    yield from (leaves[leaf] for leaf in get_close_matches(word, leaves, 1))
+    known = [key for key in keys(schema) if key.section is None]
+    return [key.path for key in known if word in (key.path, _leaf(key), *key.field.json_schema_extra["trainer"])]
+
+
+def near_keys(word: str, schema: type[Config]) -> list[str]:
+    """Return the dotted key whose name is nearest to a word, if one is near."""
+    leaves = {_leaf(key): key.path for key in keys(schema) if key.section is None}
+    return [leaves[leaf] for leaf in get_close_matches(word.replace("-", "_"), leaves, 1, cutoff=0.75)]
 
 
 def describe(value: Any) -> str:

@@ -15,7 +15,6 @@ from ftcli.config.composition import Composition, override
 from ftcli.config.explanations import explain, takes_text
 from ftcli.config.reading import read_config
 from ftcli.config.schema import DEFAULT_TASK, Config, config_type
-from ftcli.config.yaml import dump
 from ftcli.locations import PACKAGE_PREFIX
 from ftcli.tasks import TASKS
 
@@ -49,11 +48,6 @@ def _schema_for(values: Mapping[str, Any]) -> type[Config]:
     """Return the schema of the config's task; of the default one where the task is wrong, which is told later."""
     task = values.get("task")
     return config_type(task if isinstance(task, str) and task in TASKS else DEFAULT_TASK)
-
-
-def config_text(config: Config) -> str:
-    """Return a config as YAML that loads as the same config."""
-    return dump(config.model_dump(mode="json"))
 
 
 def _validate(composition: Composition, schema: type[Config]) -> Config:

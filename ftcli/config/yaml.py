@@ -161,18 +161,10 @@ def dump(value: Any) -> str:
     return pyyaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
-class _InlineDumper(_Dumper):
-    pass
-
-
-# 5e-05, where PyYAML writes 5.0e-05 for readers of YAML 1.1.
-_InlineDumper.add_representer(float, lambda dumper, number: dumper.represent_scalar(_PREFIX + "float", repr(number)))
-
-
 def dump_inline(value: Any) -> str:
-    """Write plain data in one line, for people."""
+    """Write plain data in one line."""
     written = pyyaml.dump(
-        value, Dumper=_InlineDumper, sort_keys=False, allow_unicode=True, width=float("inf"), default_flow_style=True
+        value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=float("inf"), default_flow_style=True
     )
     return written.removesuffix("...\n").strip()
 

@@ -80,6 +80,8 @@ class Input:
         Raises DataError where the input cannot be read on, or lacks a column altogether.
         """
         try:
+            if self.format_name in _WITH_HEADER and self.path is not None and self.path.stat().st_size == 0:
+                raise DataError(f"{self.name}: holds nothing; expected a header and rows")
             is_checked = self.format_name not in _WITH_HEADER
             for number, row in enumerate(self._scan(columns, quoting)):
                 if isinstance(row, Row) and not is_checked:

@@ -32,19 +32,19 @@ class Output:
 
     @classmethod
     def find(cls, target: str | None, source: Path | None, top_k: int | None = None) -> Output:
-        """Check that a target can be written, and is not the source. Raises RunError if not."""
+        """Check that a target can be written, and is not the source. Raises ConfigError or RunError if not."""
         if top_k is not None and top_k < 1:
             raise ConfigError(f"top_k {top_k}: expected 1 or more labels")
         if target is None or target == "-":
             return cls(None, top_k)
         path = Path(target)
         if path.suffix not in OUTPUT_SUFFIXES:
-            raise RunError(f"{target}: unknown kind of output; expected one of {', '.join(OUTPUT_SUFFIXES)}")
+            raise ConfigError(f"{target}: unknown kind of output; expected one of {', '.join(OUTPUT_SUFFIXES)}")
         if path.is_dir() or not path.parent.is_dir():
             what = "a directory; name a file" if path.is_dir() else f"no directory {path.parent}; make it first"
-            raise RunError(f"{target}: {what}")
+            raise ConfigError(f"{target}: {what}")
         if source is not None and path.exists() and path.samefile(source):
-            raise RunError(f"{target}: is the input; name another file")
+            raise ConfigError(f"{target}: is the input; name another file")
         if not os.access(path.parent, os.W_OK | os.X_OK):
             raise RunError(f"{target}: {path.parent} is read-only for this user; name another place")
         return cls(path, top_k)
@@ -73,7 +73,11 @@ def _cannot_write(path: Path, error: Exception) -> RunError:
 
 
 class RowDoesNotFitError(Exception):
-    """A row cannot be written beside the others; the message says why."""
+    """A row cannot be written beside the others; the message says why. is_about_columns: none of its kind can."""
+
+    def __init__(self, message: str, *, is_about_columns: bool = False) -> None:
+        super().__init__(message)
+        self.is_about_columns = is_about_columns
 
 
 class RowWriter:
@@ -93,7 +97,8 @@ class RowWriter:
         columns = best if self.suffix == ".jsonl" else _flat(best, ranked=self.top_k is not None)
         taken = [name for name in values if name in columns]
         if taken:
-            raise RowDoesNotFitError(f"a column is called {taken[0]!r}, as one of the prediction is; rename it")
+            message = f"a column is called {taken[0]!r}, as one of the prediction is; rename it"
+            raise RowDoesNotFitError(message, is_about_columns=True)
         row = {**values, **columns}
         if self.suffix == ".jsonl":
             self.file.write(to_json({name: _plain(value) for name, value in row.items()}) + "\n")

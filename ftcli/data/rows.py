@@ -25,7 +25,7 @@ class SplitRows:
     dataset: the columns as the datasets library keeps them, memory-mapped. fingerprint: changes with the
     content. file: where rows can be pointed at by line. numbers: which rows of the source these are, where they
     are not all of them. num_left_out: incomplete rows that the config leaves out. cut_from: the split that these
-    rows were held out of, or what was left of it.
+    rows were held out of, or what was left of it. content: the fingerprint of all rows, where these are not all.
     """
 
     split: str
@@ -38,6 +38,7 @@ class SplitRows:
     numbers: np.ndarray | None = None
     num_left_out: int = 0
     cut_from: str | None = None
+    content: str | None = None
 
     def __len__(self) -> int:
         return len(self.dataset) if self.numbers is None else len(self.numbers)
@@ -46,6 +47,11 @@ class SplitRows:
     def held_out_of(self) -> str | None:
         """The split that these rows were held out of; None where they are a split of their own."""
         return None if self.cut_from == self.split else self.cut_from
+
+    @property
+    def whole_fingerprint(self) -> str:
+        """The fingerprint of all rows of the source, whichever of them these are."""
+        return self.content or self.fingerprint
 
     @property
     def source_numbers(self) -> np.ndarray:
@@ -81,7 +87,8 @@ class SplitRows:
     def keep(self, mask: np.ndarray, *reasons: object, **changes: Any) -> SplitRows:
         """Return the rows where `mask`, (N,) booleans, is true. reasons: go into the fingerprint."""
         numbers = self.source_numbers[mask]
-        return replace(self, numbers=numbers, fingerprint=digest(self.fingerprint, *reasons), **changes)
+        fingerprint = digest(self.fingerprint, *reasons)
+        return replace(self, numbers=numbers, fingerprint=fingerprint, content=self.whole_fingerprint, **changes)
 
 
 def task_columns(source: str, present: Sequence[str], task: Task) -> list[str]:
@@ -97,6 +104,9 @@ def require_column(name: str, present: Sequence[str], source: str, role: str) ->
     if name not in present:
         near = get_close_matches(name, present, 1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
+        separator = next((mark for mark in ";\t|" if len(present) == 1 and mark in present[0]), None)
+        if separator is not None:
+            hint = f" It looks as if {separator!r} separated the columns; write it with commas."
         raise DataError(f"{source}: no column {name!r}; found {', '.join(present)}.{hint} Set data.columns.{role}")
 
 
@@ -143,6 +153,12 @@ def cut_validation(train: SplitRows, task: Task, data: DataSection, split: str) 
     assert data.validation_fraction is not None
     held_out = hold_out(task.strata(train), fraction=data.validation_fraction, seed=data.split_seed)
     if not held_out.any():
+        num_strata = len(set(task.strata(train)))
+        if num_strata > max(20, len(train) / 2):
+            raise DataError(
+                f"{train.source}: no rows can be held out: {num_strata:,} different labels in {len(train):,} rows, and "
+                "one of each has to stay. Check data.columns.label"
+            )
         raise DataError(
             f"{train.source}: {len(train)} rows are too few to hold out {data.validation_fraction:.0%} of them; add "
             "rows, or raise data.validation_fraction"

@@ -198,7 +198,9 @@ def _explain_no_split(data: DataSection, missing: _NoSplitError) -> str:
     """Say which splits there are, and which key to set for the one that is missing."""
     split = missing.split
     near = get_close_matches(split, missing.found, 1)
-    told = f"{missing.source}: no split {split!r}; found {', '.join(missing.found) or 'none'}."
+    held_out = [data.validation_split] if data.validation_fraction is not None else []
+    found = ", ".join(dict.fromkeys((*missing.found, *held_out))) or "none"
+    told = f"{missing.source}: no split {split!r}; found {found}."
     hint = f" Did you mean {near[0]!r}?" if near else ""
     roles = {data.test_split: "test", data.validation_split: "validation", data.train_split: "train"}
     role = roles.get(split)

@@ -14,7 +14,7 @@ from ftcli.runs import RunDirectory, read_json
 def model_card(run: RunDirectory, config: Config, max_length: int) -> str:
     """Write the README.md of a run's best model, or of its last where nothing was evaluated.
 
-    config: the run's, resolved. max_length: the tokens at which inputs are truncated.
+    max_length: the tokens at which inputs are truncated.
 
     The metadata follows https://huggingface.co/docs/hub/model-cards: a base model and a data set are named there
     if they come from the Hub, and scores if their data does.
@@ -137,7 +137,7 @@ def _limits(config: Config, data: Mapping[str, Any], evaluation: Mapping[str, An
     if "scores" in evaluation:
         limits.append(
             f"The scores are those of one seed, on the split that also chose this model among the evaluations "
-            f"({config.evaluation.best_metric} decided)."
+            f"({evaluation['best_metric']} decided)."
         )
     limits.append("Nothing is known of other domains, languages or times than those of the training data.")
     return "\n".join(f"- {limit}" for limit in limits)

@@ -58,6 +58,12 @@ class TextClassification(Task):
         column = self.columns.label
         declared = rows.class_names(column)
         given = names or declared
+        num_values = len(set(rows.column(column)))
+        if not given and num_values > max(20, len(rows) / 2):
+            raise DataError(
+                f"{rows.source}: column {column!r} has {num_values:,} different values in {len(rows):,} rows, and is "
+                "hardly a label. Check data.columns.label"
+            )
         labels = LabelSet(given, numbered=True) if given else LabelSet(self._sorted_names(rows, rows.column(column)))
         present = set(self.answers(rows, labels)[column])
         if len(present) < 2:
@@ -77,9 +83,13 @@ class TextClassification(Task):
         found = [None if (name := to_name(value)) is None else ids.get(name) for value in values]
         wrong = [index for index, label in enumerate(found) if label is None]
         if wrong:
+            alike: dict[str, list[int]] = {}
+            for index in wrong:
+                alike.setdefault(self._explain(values[index], to_name(values[index]), labels), []).append(index)
+            places = rows.where([indices[0] for indices in alike.values()])
             problems = [
-                f"{place}: {self._explain(values[index], to_name(values[index]), labels)}"
-                for place, index in zip(rows.where(wrong), wrong, strict=True)
+                f"{place}{f' and {len(indices) - 1} more' if len(indices) > 1 else ''}: {problem}"
+                for place, (problem, indices) in zip(places, alike.items(), strict=True)
             ]
             raise DataError(list_problems(f"{rows.source}, split {rows.split!r}, column {column!r}", problems))
         return {column: found}

@@ -85,7 +85,8 @@ def _describe_split(split: PreparedSplit) -> str:
     if split.rows.held_out_of:
         facts.append(f"held out of {split.rows.held_out_of}")
     if split.rows.num_left_out:
-        facts.append(f"{split.rows.num_left_out:,} incomplete rows left out")
+        rows = "row" if split.rows.num_left_out == 1 else "rows"
+        facts.append(f"{split.rows.num_left_out:,} incomplete {rows} left out")
     return f"{split.name} {split.features.num_rows:,} ({', '.join(facts)})"
 
 

@@ -93,6 +93,8 @@ def _prepare(
             f"{rows.source}: not as it was when the model was trained, so that other rows would be held out of it, "
             "most of them learned; restore it, or name other data with data.files.validation=FILE"
         )
+    if not rows.held_out_of and rows.whole_fingerprint == saved.record.get("learned_from"):
+        console.warn(f"{rows.source}: the model learned from these rows; their score says little about others")
     return saved, experiment, name
 
 

@@ -21,7 +21,7 @@ from ftcli.data.formats import BadRow
 from ftcli.data.inputs import Input, TextRow, WrongRow, windows
 from ftcli.data.outputs import Output, RowDoesNotFitError, RowWriter, SetAside
 from ftcli.data.preparation import encode_texts
-from ftcli.errors import DataError, LaunchError, RunError, TrainingStoppedError
+from ftcli.errors import ConfigError, DataError, LaunchError, TrainingStoppedError
 from ftcli.evaluation import Evaluator
 from ftcli.experiments import Experiment, prepare_experiment
 from ftcli.hardware import choose_execution, start
@@ -77,7 +77,9 @@ def predict(
     started = time.perf_counter()
     aside_path = SetAside.path_beside(rows_to)
     if skip_bad_rows and rows_from.path is not None and aside_path.exists() and aside_path.samefile(rows_from.path):
-        raise RunError(f"{aside_path}: is the input, and where rows are set aside; rename it, or give another output")
+        raise ConfigError(
+            f"{aside_path}: is the input, and where rows are set aside; rename it, or give another output"
+        )
     with ExitStack() as stack:
         is_main = experiment.processes.is_main
         aside = stack.enter_context(SetAside.open(aside_path)) if is_main and skip_bad_rows else None
@@ -204,6 +206,8 @@ class _Stream:
         try:
             self.writer.write(row.values, {name: value for name, value in prediction.items() if name != "row"})
         except RowDoesNotFitError as error:
+            if error.is_about_columns and row.number == 0:
+                raise DataError(f"{self.rows_from.name}: {error}") from None
             return WrongRow(row.number, BadRow(row.line, str(error), row.values))
         return None
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftcli.checkpoints import CARD, RECORD
-from ftcli.config.loading import config_text, load_config, with_local_paths
+from ftcli.config.loading import load_config, with_local_paths
+from ftcli.config.showing import config_text
 from ftcli.console import Console
 from ftcli.errors import ConfigError, ModelError, RunError
 from ftcli.hub import MODEL, Repository, explain, is_online, why_offline

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftcli.checkpoints import Saver
-from ftcli.config.loading import config_text
+from ftcli.config.showing import config_text
 from ftcli.console import Console
 from ftcli.errors import FtcliError, RunError
 from ftcli.experiments import Experiment
@@ -68,13 +68,13 @@ class TrainingRun:
     def _open(self, overwrite: bool) -> None:
         config = self.experiment.config
         self.writer = RunWriter.create(config.output_dir, overwrite=overwrite)
-        text = config_text(self.experiment.resolved_config)
+        text = config_text(config)
         self.writer.write_config(text)
         self.writer.write("environment.json", describe_environment(self.experiment))
         self.writer.write("data.json", describe_data(self.experiment))
         self.saver = Saver(self.directory, self.experiment.tokenization, text)
         self.trackers = Trackers(config.logging.trackers, self.directory.path, self.console)
-        self.trackers.start(self.experiment.resolved_config)
+        self.trackers.start(config)
 
     def fit(self) -> None:
         """Run the loop to its end, telling and writing what it yields."""
@@ -95,8 +95,7 @@ class TrainingRun:
         def publish() -> None:
             assert self.saver is not None
             max_length = self.experiment.tokenization.max_length
-            card = model_card(self.directory, self.experiment.resolved_config, max_length)
-            self.saver.publish(card=card)
+            self.saver.publish(card=model_card(self.directory, self.experiment.config, max_length))
 
         self.processes.on_main(publish, self.device)
         record = {
@@ -157,6 +156,7 @@ class TrainingRun:
             "num_examples": record.evaluation.num_rows,
             "scores": record.evaluation.scores,
             "majority_class": self.baseline,
+            "best_metric": self.judge.metric,
             "is_best": record.is_best,
             "seconds": round(record.seconds, 3),
         }
@@ -177,13 +177,22 @@ class TrainingRun:
         def write() -> None:
             assert self.saver is not None
             row: dict[str, Any] = {"step": step} if evaluation is None else self._row(evaluation)
-            # So that `eval` can tell whether it would hold out the same rows.
-            validation = self.experiment.splits.get(self.experiment.config.data.validation_split)
-            if validation is not None and validation.rows.held_out_of:
-                row["held_out"] = validation.rows.fingerprint
-            self.saver.save(self.learner.model, row, as_best=as_best)
+            self.saver.save(self.learner.model, row | self._of_the_data(), as_best=as_best)
 
         self.processes.on_main(write, self.device)
+
+    def _of_the_data(self) -> dict[str, Any]:
+        """Return what a saved model must know of the data that it learned from."""
+        train = self.experiment.splits[self.experiment.config.data.train_split]
+        known: dict[str, Any] = {"learned_from": train.rows.whole_fingerprint}
+        if self.experiment.labels.numbered:
+            # Numbers in other data will stand for these names too.
+            known["numbered_labels"] = self.experiment.labels.names
+        validation = self.experiment.splits.get(self.experiment.config.data.validation_split)
+        if validation is not None and validation.rows.held_out_of:
+            # So that `eval` can tell whether it would hold out the same rows.
+            known["held_out"] = validation.rows.fingerprint
+        return known
 
     def _closing_text(self) -> Table | str:
         if self.best is None:

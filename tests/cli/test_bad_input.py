@@ -130,7 +130,7 @@ CASES = [
     Case(
         "label -1 (unlabelled)",
         relabel(lambda i: -1, "validation.csv"),
-        ("validation.csv", "line 2: label -1 marks an unlabelled row", "Choose a labelled split"),
+        ("validation.csv", "line 2 and 5 more: label -1 marks an unlabelled row", "Choose a labelled split"),
     ),
     Case(
         "only one label in train",

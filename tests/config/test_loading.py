@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ftcli.config.checks import looks_local
-from ftcli.config.loading import config_text, load_config
+from ftcli.config.loading import load_config
 from ftcli.config.schema import Config
+from ftcli.config.showing import config_text
 from ftcli.config.yaml import dump, parse
 from ftcli.errors import ConfigError
 

@@ -349,3 +349,16 @@ def test_other_quoting_of_the_same_file_has_another_fingerprint(tmp_path: Path) 
     write_table(tmp_path / "train.tsv", ("text", "label"), [("x", "y")])
     first, second = (load(path=str(tmp_path), quoting=how).fingerprint for how in ("none", "minimal"))
     assert first != second
+
+
+def test_another_separator_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text;label\na cat;x\n", encoding="utf-8")
+
+    assert "It looks as if ';' separated the columns; write it with commas" in problem(path=str(tmp_path))
+
+
+def test_a_column_of_many_values_is_hardly_a_label(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "train.csv", ("text", "id"), [(f"text {n}", f"n{n}") for n in range(30)])
+
+    with pytest.raises(DataError, match="30 different labels in 30 rows"):
+        load(files={"train": str(table)}, validation_fraction=0.1, label="id")

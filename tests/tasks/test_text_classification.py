@@ -151,8 +151,8 @@ def test_numbers_that_are_names_keep_their_order_of_the_config() -> None:
         (["good", "", "bad"], "line 3: no label; expected one of bad, good. Fill it in or remove the row"),
         (["good", None, "bad"], "line 3: no label"),
         (["0", "1", "-1"], "line 4: label -1 marks an unlabelled row; expected one of 0, 1"),
-        (["-1", "-1"], "line 2: label -1 marks an unlabelled row; expected a name or a whole number"),
-        ([None, None], "line 2: no label; expected a name or a whole number"),
+        (["-1", "-1"], "line 2 and 1 more: label -1 marks an unlabelled row; expected a name or a whole number"),
+        ([None, None], "line 2 and 1 more: no label; expected a name or a whole number"),
     ],
 )
 def test_train_labels_that_make_no_sense_are_an_error(values: list[Any], words: str) -> None:

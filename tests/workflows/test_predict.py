@@ -18,7 +18,7 @@ from conftest import PAIR_HEADER, pair_rows, run_ftcli, save_tiny_model, write_t
 
 from ftcli.config.yaml import dump
 from ftcli.console import Console
-from ftcli.errors import ConfigError, DataError, RunError, TrainingStoppedError
+from ftcli.errors import ConfigError, DataError, TrainingStoppedError
 from ftcli.workflows import evaluate, predict, train
 
 QUIET = Console(quiet=True)
@@ -199,6 +199,27 @@ def test_another_column_can_hold_the_text(text_run: Path, tmp_path: Path) -> Non
     source = write_table(tmp_path / "rows.csv", ("body", "id"), [("a cat", 1)])
 
     assert len(run_predict(text_run, source, tmp_path / "out.jsonl", "data.columns.text=body")) == 1
+
+
+def test_as_many_texts_as_in_training_are_needed(text_run: Path, pair_run: Path, tmp_path: Path, pairs: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.columns\.text names 1 columns; the model was trained on 2"):
+        run_predict(pair_run, pairs, tmp_path / "out.jsonl", "data.columns.text=sentence1")
+    with pytest.raises(ConfigError, match=r"data\.columns\.text names 2 columns; the model was trained on 1"):
+        run_predict(text_run, pairs, tmp_path / "out.jsonl", "data.columns.text=[sentence1, sentence2]")
+
+
+def test_a_table_with_a_column_of_our_name_is_refused_as_a_whole(text_run: Path, tmp_path: Path) -> None:
+    source = write_table(tmp_path / "rows.csv", ("review", "predicted"), [("a cat", "x")])
+
+    with pytest.raises(DataError, match=r"rows\.csv: a column is called 'predicted', as one of the prediction is"):
+        run_predict(text_run, source, tmp_path / "out.csv", skip_bad_rows=True)
+
+
+def test_an_empty_table_is_an_error(text_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").touch()
+
+    with pytest.raises(DataError, match=r"rows\.csv: holds nothing; expected a header and rows"):
+        run_predict(text_run, tmp_path / "rows.csv", tmp_path / "out.csv")
 
 
 def test_what_changes_nothing_in_a_prediction_is_refused(text_run: Path, tmp_path: Path, one_row: Path) -> None:
@@ -403,9 +424,9 @@ def test_a_row_with_more_columns_than_the_first_does_not_fit_a_table(text_run: P
         (["nowhere.csv"], 3, "nowhere.csv: no such file"),
         (["."], 3, ".: a directory; give one file"),
         (["rows.xlsx"], 3, "rows.xlsx: unknown kind of file"),
-        (["rows.csv", "-o", "out.xlsx"], 4, "out.xlsx: unknown kind of output"),
-        (["rows.csv", "-o", "rows.csv"], 4, "rows.csv: is the input"),
-        (["rows.csv", "-o", "nowhere/out.csv"], 4, "no directory nowhere"),
+        (["rows.csv", "-o", "out.xlsx"], 2, "out.xlsx: unknown kind of output"),
+        (["rows.csv", "-o", "rows.csv"], 2, "rows.csv: is the input"),
+        (["rows.csv", "-o", "nowhere/out.csv"], 2, "no directory nowhere"),
         (["rows.csv", "--json"], 2, "--json: standard output holds the rows"),
         (["-", "--num-processes", "2"], 2, "standard input can be read by one process only"),
     ],
@@ -434,7 +455,7 @@ def test_predictions_need_nothing_of_the_training_data(text_run: Path, tmp_path:
 def test_an_output_that_cannot_be_written_is_told(text_run: Path, tmp_path: Path, one_row: Path) -> None:
     (tmp_path / "out.csv").mkdir()
 
-    with pytest.raises(RunError, match=r"out\.csv: a directory; name a file"):
+    with pytest.raises(ConfigError, match=r"out\.csv: a directory; name a file"):
         run_predict(text_run, one_row, tmp_path / "out.csv")
 
 
@@ -456,7 +477,7 @@ def test_the_file_of_set_aside_rows_can_be_an_input_and_survives(text_run: Path,
     source = tmp_path / "out.csv.errors.jsonl"
     source.write_text('{"review": "a cat"}', encoding="utf-8")
 
-    with pytest.raises(RunError, match="is the input, and where rows are set aside"):
+    with pytest.raises(ConfigError, match="is the input, and where rows are set aside"):
         run_predict(text_run, source, tmp_path / "out.csv", skip_bad_rows=True)
 
     assert source.read_text(encoding="utf-8") == '{"review": "a cat"}'
