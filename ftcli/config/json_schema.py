@@ -84,7 +84,8 @@ def _with_required(config: JsonSchema, definitions: JsonSchema) -> JsonSchema:
         found = {"required": names} if names else {}
         return found | ({"properties": inner} if inner else {})
 
-    return {**config, "if": {"required": ["extends"]}, "else": required(config)}
+    missing = required(config)
+    return {**config, "if": {"required": ["extends"]}, "else": missing}
 
 
 @cache

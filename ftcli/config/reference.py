@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ftcli.config.explanations import default_text, unknown_key
@@ -41,22 +41,34 @@ def records(schema: type[Config], found: Sequence[Key]) -> list[dict[str, Any]]:
     ]
 
 
+def _by_section(rows: Sequence[dict[str, Any]]) -> Iterator[tuple[dict[str, Any] | None, list[dict[str, Any]]]]:
+    """Yield each section with its own keys, those without a section first; a section below it comes after it."""
+    sections = [None, *(row for row in rows if row["type"] == "section")]
+    names = {section["key"] for section in sections if section}
+    for section in sections:
+        name = section["key"] if section else None
+        own = [row for row in rows if row["type"] != "section" and _section_of(row["key"], names) == name]
+        if own:
+            yield section, own
+
+
+def _section_of(key: str, sections: set[str]) -> str | None:
+    above = key.rpartition(".")[0]
+    return above if above in sections else None
+
+
 def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
     """Write keys as one Markdown table a section."""
     lines: list[str] = []
-    for row in rows:
-        if row["type"] == "section":
-            lines += ["", f"## {row['key']}", "", f"{row['help']}.", *_TABLE]
-            continue
-        if not lines:
-            lines += _TABLE[1:]
-        default = "required" if row["required"] else f"`{row['default']}`"
-        cells = (f"`{row['key']}`", row["type"], default, row["help"])
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    for section, keys_of_it in _by_section(rows):
+        if section:
+            lines += ["", f"## {section['key']}", "", f"{section['help']}."]
+        lines += ["", "| key | takes | default | |", "| --- | --- | --- | --- |"]
+        for row in keys_of_it:
+            default = "required" if row["required"] else f"`{row['default']}`"
+            cells = (f"`{row['key']}`", row["type"], default, row["help"])
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines).strip()
-
-
-_TABLE = ["", "| key | takes | default | |", "| --- | --- | --- | --- |"]
 
 
 def as_text(rows: Sequence[dict[str, Any]]) -> str:
@@ -64,10 +76,10 @@ def as_text(rows: Sequence[dict[str, Any]]) -> str:
     if len(rows) == 1:
         return _one(rows[0])
     lines: list[str] = []
-    for row in rows:
-        if row["type"] == "section":
-            lines += ["", f"{row['key']}: {row['help']}"]
-        else:
+    for section, keys_of_it in _by_section(rows):
+        if section:
+            lines += ["", f"{section['key']}: {section['help']}"]
+        for row in keys_of_it:
             default = "required" if row["required"] else f"default {row['default']}"
             lines += [f"  {row['key']}", f"      {row['help']}", f"      {row['type']}; {default}"]
     return "\n".join(lines).strip("\n")

@@ -218,7 +218,11 @@ class Config(Section):
     scheduler: SchedulerSection = setting(SchedulerSection(), help="The learning rate over time")
     evaluation: EvaluationSection = setting(EvaluationSection(), help="Scores while training")
     logging: LoggingSection = setting(LoggingSection(), help="What is shown", changes_result=False)
-    output_dir: str = setting(help="The run directory; by default runs/ and the config's name", changes_result=False)
+    output_dir: str = setting(
+        "runs/config",
+        help="The run directory; by default runs/ and the name of the config's file",
+        changes_result=False,
+    )
 
     def build_task(self) -> Task:
         """Return the task with its columns."""

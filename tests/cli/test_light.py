@@ -91,6 +91,21 @@ def test_help_and_version_are_light_and_exit_with_0(arguments: list[str], told: 
     assert (code, heavy, told in out) == (0, [], True)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["validate", "c.yaml"],
+        ["config", "show", "c.yaml", "--origin"],
+        ["config", "diff", "c.yaml", "c.yaml"],
+        ["config", "schema"],
+        ["config", "reference"],
+    ],
+    ids=["validate", "show", "diff", "schema", "reference"],
+)
+def test_what_is_about_configs_is_light(arguments: list[str]) -> None:
+    assert command(*arguments)[:2] == (0, [])
+
+
 def test_the_alias_of_eval_is_not_listed() -> None:
     commands = re.findall(r"^\W*(train|eval|evaluate|inspect-batch)\s", command("--help")[2], re.MULTILINE)
     assert commands == ["train", "eval", "inspect-batch"]

@@ -469,13 +469,14 @@ def paths_of(value: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     return [path] * bool(path) + [inner for key, item in items for inner in paths_of(item, (*path, key))]
 
 
-PATHS = paths_of(parse(MRPC.read_text(encoding="utf-8")).value)
+FULL = config_text(load_config(MRPC))
+PATHS = paths_of(parse(FULL).value)
 
 
 @st.composite
 def mutations(draw: st.DrawFn) -> dict[str, Any]:
-    """Take configs/mrpc.yaml, and replace, remove or add one to three values anywhere in it."""
-    config: dict[str, Any] = parse(MRPC.read_text(encoding="utf-8")).value
+    """Take configs/mrpc.yaml, written out, and replace, remove or add one to three values anywhere in it."""
+    config: dict[str, Any] = parse(FULL).value
     for *section, key in draw(st.lists(st.sampled_from(PATHS), min_size=1, max_size=3, unique=True)):
         node: Any = config
         for part in section:

@@ -1,0 +1,1 @@
+"""Recipes that any config can build on: `extends: package:ftcli/recipes/NAME.yaml`."""
