@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # A room may import from rooms to its left, and from itself.
 ORDER = (
     "errors",
-    "console locations quickstart",
+    "console locations quickstart recipes",
     "metrics.names",
     "tasks",
     "config",
@@ -30,7 +30,7 @@ ORDER = (
     "evaluation checkpoints",
     "training",
     "experiments",
-    "inspection reporting tracking",
+    "inspection reporting tracking scaffolding",
     "launching",
     "workflows",
     "cli",

@@ -18,6 +18,7 @@ from ftcli.data.formats import (
     FormatError,
     Row,
     checked_object,
+    column_paths,
     parse_json,
     scan,
 )
@@ -37,7 +38,7 @@ def column_names(path: Path, quoting: str) -> tuple[str, ...]:
     else:
         first = next(read_rows(path, quoting), None)
         if first is not None:
-            return tuple(first.values)
+            return tuple(column_paths(first.values))
         what = "only a header" if path.suffix in (".csv", ".tsv") and path.stat().st_size else "nothing"
     raise DataError(f"{path}: holds {what}; expected rows. Check data.path or data.files")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 LINES, CSV, TSV, JSONL = "lines", "csv", "tsv", "jsonl"
@@ -220,14 +220,34 @@ def parse_json(text: str) -> Any:
     return json.loads(text, parse_float=WrittenNumber, parse_constant=_refuse_constant)
 
 
+def column_paths(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names by which `cell` finds the values of a row: a field of an object inside it has a dotted name."""
+    for name, value in values.items():
+        yield name
+        if isinstance(value, dict):
+            yield from (f"{name}.{inner}" for inner in column_paths(value))
+
+
 def cell(row: Row, name: str) -> str | None:
     """Return a value of a row as the text it is. Raises ValueError if there is none."""
-    if name not in row.values:
-        raise ValueError(f"no {name!r}; every row needs it")
     try:
-        return as_text(row.values[name])
+        value = _value_at(row.values, name)
+    except KeyError:
+        raise ValueError(f"no {name!r}; every row needs it") from None
+    try:
+        return as_text(value)
     except ValueError as error:
         raise ValueError(f"column {name!r} {error}") from None
+
+
+def _value_at(values: Mapping[str, Any], name: str) -> Any:
+    if name in values:
+        return values[name]
+    for end in (index for index, character in enumerate(name) if character == "."):
+        inner = values.get(name[:end])
+        if isinstance(inner, dict):
+            return _value_at(inner, name[end + 1 :])
+    raise KeyError(name)
 
 
 def as_text(value: Any) -> str | None:

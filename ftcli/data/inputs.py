@@ -11,7 +11,20 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from ftcli.data.files import SUFFIXES, hint, place, resolved_quoting, scan_file
-from ftcli.data.formats import CSV, JSONL, LINES, NOT_UTF8, RECODE, TSV, BadRow, FormatError, Row, cell, scan
+from ftcli.data.formats import (
+    CSV,
+    JSONL,
+    LINES,
+    NOT_UTF8,
+    RECODE,
+    TSV,
+    BadRow,
+    FormatError,
+    Row,
+    cell,
+    column_paths,
+    scan,
+)
 from ftcli.data.rows import is_empty, require_column
 from ftcli.errors import ConfigError, DataError
 
@@ -87,7 +100,7 @@ class Input:
                 if isinstance(row, Row) and not is_checked:
                     is_checked = True
                     for column in columns:
-                        require_column(column, list(row.values), self.name, "text")
+                        require_column(column, list(column_paths(row.values)), self.name, "text")
                 yield _with_texts(number, row, columns, keep_empty=keep_empty)
         except FormatError as error:
             remedy = hint(self.format_name, quoting) if error.remedy is None else error.remedy
