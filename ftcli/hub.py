@@ -39,7 +39,7 @@ class Repository(NamedTuple):
         """Whether the cache of huggingface_hub or datasets knows it at all."""
         prefix = "models" if self.kind == MODEL else "datasets"
         parts = self.name.split("/")
-        places = [_hub_cache() / "--".join((prefix, *parts))]
+        places = [hub_cache() / "--".join((prefix, *parts))]
         if self.kind == DATA:
             places.append(_datasets_cache() / "___".join(parts))
         return any(place.is_dir() for place in places)
@@ -65,7 +65,7 @@ def check_hub(needed: Iterable[Repository]) -> str | None:
     missing = [f"{repository.kind} {repository.name!r}" for repository in needed if not repository.is_cached]
     if missing:
         raise ModelError(
-            f"{why_offline()}, and the cache ({_hub_cache()}) has no {' and no '.join(missing)}. Connect once to "
+            f"{why_offline()}, and the cache ({hub_cache()}) has no {' and no '.join(missing)}. Connect once to "
             "download, or name local ones with model.name_or_path and data.path"
         )
     return f"{why_offline()}: working from the cache"
@@ -102,7 +102,7 @@ def explain(error: BaseException, repository: Repository, revision: str | None) 
         key = "model.revision" if kind == MODEL else "data.revision"
         return f"{where}: has no revision {revision!r}; see {page}, and correct {key}"
     if "OfflineModeIsEnabled" in names or _is_offline():
-        told = f"not wholly in the cache ({_hub_cache()}), and {why_offline()}"
+        told = f"not wholly in the cache ({hub_cache()}), and {why_offline()}"
         return f"{where}: {told}. Connect once to download, or name a local directory"
     if names & {"RepositoryNotFoundError", "DatasetNotFoundError"}:
         return f"{where}: not on the Hub ({_endpoint()}), or private; check the name, or log in: hf auth login"
@@ -196,7 +196,7 @@ def _connects(endpoint: str) -> bool:
     return True
 
 
-def _hub_cache() -> Path:
+def hub_cache() -> Path:
     """Where huggingface_hub keeps files; see its documentation of environment variables."""
     return Path(
         os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or _hub_home() / "hub"

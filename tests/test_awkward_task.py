@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,17 @@ import worker
 from ftcli import training
 from ftcli.data.batching import cut as real_cut
 from ftcli.evaluation import Evaluator
+from ftcli.tasks import TASKS
 
 COUNTS = list(range(1, 18))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered() -> Iterator[None]:
+    """Let the task be one of ftcli's, for these tests only."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(TASKS, "awkward", worker.Awkward)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ ORDER = (
     "evaluation checkpoints",
     "training",
     "experiments",
-    "inspection reporting tracking scaffolding",
+    "inspection reporting tracking scaffolding doctor",
     "launching",
     "workflows",
     "cli",

@@ -21,8 +21,6 @@ from ftcli.hardware import start
 from ftcli.tasks import TASKS
 from ftcli.training import run_updates
 
-TASKS["awkward"] = Awkward
-
 
 def prepare(folder: Path, model: str, num_rows: int, **training: Any) -> Experiment:
     """Prepare the awkward task on some rows, through the same path as any task."""
@@ -91,4 +89,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    TASKS["awkward"] = Awkward
     main()

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Annotated
 
 import typer
@@ -87,10 +87,17 @@ def tell_start(console: Console) -> None:
 
 
 def with_workers(
-    num_processes: int | None, console: Console, check: Callable[[int], None], run: Callable[[], object]
+    num_processes: int | None,
+    console: Console,
+    check: Callable[[int], None],
+    run: Callable[[], object],
+    pointing: AbstractContextManager[None] | None = None,
 ) -> None:
-    """Run here, or, when several processes are asked for and none was launched, check and start workers."""
-    with exit_codes(console):
+    """Run here, or, when several processes are asked for and none was launched, check and start workers.
+
+    pointing: shows where in the config an error was caused.
+    """
+    with exit_codes(console), pointing or nullcontext():
         from ftcli.launching import is_worker, launch
 
         if not is_worker():

@@ -13,7 +13,7 @@ from ftcli.cli.overrides import Verb, complete_config, complete_overrides
 from ftcli.console import Console, to_json
 
 if TYPE_CHECKING:
-    from ftcli.config.schema import Config
+    pass
 
 config_app = typer.Typer(no_args_is_help=True, help="Show, compare and explain configs.")
 app.add_typer(config_app, name="config")
@@ -166,16 +166,17 @@ def validate_command(
 
 
 def _check(name: str, overrides: list[str], console: Console, *, deep: bool, allow_remote_code: bool) -> None:
-    from ftcli.config.loading import load_config
+    from ftcli.config.loading import compose
 
-    config: Config = load_config(config_file(name), overrides)
+    config, composition = compose(config_file(name), overrides)
     if deep:
         from ftcli.cli.verbs import tell_hub
 
         tell_hub(config, console)
         from ftcli.workflows.train import prepare_training
 
-        prepare_training(config, console, allow_remote_code=allow_remote_code)
+        with composition.pointing():
+            prepare_training(config, console, allow_remote_code=allow_remote_code)
 
 
 def _problems(error: Any) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The verbs before a first training: `init`."""
+"""The verbs before a first training: `init`, `inspect-data` and `doctor`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-from ftcli.cli.app import Json, Quiet, Verbose, app, exit_codes
+from ftcli.cli.app import Json, Quiet, Verbose, app, exit_codes, tell_start
+from ftcli.cli.overrides import Verb
+from ftcli.cli.verbs import ConfigFile, Overrides, tell_hub
 from ftcli.console import Console
 
 DataSource = Annotated[
@@ -34,3 +36,38 @@ def init_command(
         from ftcli.scaffolding import init
 
         init(data, output=output, text=text or (), label=label, model=model, configuration=name, console=console)
+
+
+@app.command("inspect-data", cls=Verb)
+def inspect_data_command(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    json_output: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Look at every split: labels, lengths, empty, repeated and contradictory texts, leakage between splits."""
+    console = Console(quiet=quiet, verbose=verbose, json_output=json_output)
+    with exit_codes(console):
+        from ftcli.config.loading import compose
+
+        loaded, composition = compose(config, overrides or ())
+        tell_hub(loaded, console)
+        tell_start(console)
+        from ftcli.workflows.inspect_data import inspect_data
+
+        with composition.pointing():
+            inspect_data(loaded, console=console)
+
+
+@app.command("doctor")
+def doctor_command(json_output: Json = False, verbose: Verbose = False) -> None:
+    """Is this machine ready? Versions, device, disk, caches, the Hub, and one tiny training step."""
+    console = Console(verbose=verbose, json_output=json_output)
+    with exit_codes(console):
+        from ftcli.doctor import doctor
+
+        if not doctor(console)["is_good"]:
+            from ftcli.errors import ModelError
+
+            raise typer.Exit(ModelError.exit_code)

@@ -101,13 +101,13 @@ def train_command(
     console = Console(quiet=quiet, verbose=verbose, json_output=json_output)
     with exit_codes(console):
         # Before anything heavy is imported: what is wrong with config or run directory is told at once.
-        from ftcli.config.loading import load_config
+        from ftcli.config.loading import compose
         from ftcli.launching import check_launch
         from ftcli.runs import check_free
 
         check_launch(num_processes)
         config, overrides = find_config(arguments or [], console)
-        loaded = load_config(config, overrides)
+        loaded, composition = compose(config, overrides)
         if not dry_run:
             check_free(Path(loaded.output_dir), overwrite=overwrite)
         tell_hub(loaded, console)
@@ -137,7 +137,7 @@ def train_command(
         else:
             train(loaded, overwrite=overwrite, **common)
 
-    with_workers(num_processes, console, check, run)
+    with_workers(num_processes, console, check, run, composition.pointing())
 
 
 @app.command("eval", cls=Verb)
@@ -200,11 +200,12 @@ def inspect_batch_command(
     """Show one batch: tensors, one example token by token, the split's statistics, one forward pass."""
     console = Console(quiet=quiet, verbose=verbose, json_output=json_output)
     with exit_codes(console):
-        from ftcli.config.loading import load_config
+        from ftcli.config.loading import compose
 
-        loaded = load_config(config, overrides or ())
+        loaded, composition = compose(config, overrides or ())
         tell_hub(loaded, console)
         tell_start(console)
         from ftcli.workflows.inspect_batch import inspect_batch
 
-        inspect_batch(loaded, split=split, index=index, console=console)
+        with composition.pointing():
+            inspect_batch(loaded, split=split, index=index, console=console)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ftcli.config import yaml
-from ftcli.config.excerpts import COMMAND_LINE, Mark, Path, Place, Problem, Source, Span, render
-from ftcli.errors import ConfigError
+from ftcli.config.excerpts import COMMAND_LINE, Mark, Path, Place, Problem, Source, Span, excerpt, render, where
+from ftcli.errors import ConfigError, DataError
 
 EXTENDS = "extends"
 # The command line is told last.
@@ -72,6 +74,24 @@ class Composition:
         written = [(path, self.origins[path]) for path in problem.related if path in self.origins]
         related = [Mark(origin.source, origin.place.value, ".".join(map(str, path))) for path, origin in written]
         return problem._replace(marks=(mark, *related))
+
+    @contextmanager
+    def pointing(self) -> Iterator[None]:
+        """Show, below an error about config or data, where the keys that it names are written."""
+        try:
+            yield
+        except (ConfigError, DataError) as error:
+            if not getattr(error, "problems", ()):
+                error.args = ("\n".join((str(error), *self._places_of(str(error)))),)
+            raise
+
+    def _places_of(self, message: str) -> Iterator[str]:
+        named = dict.fromkeys(re.findall(r"\b[a-z_]+(?:\.[a-z_]+)+\b", message))
+        for key in named:
+            mark = self.mark(tuple(key.split(".")), exact=True)
+            if mark is not None:
+                yield f"{where(mark)}: {key}"
+                yield from excerpt([mark])
 
     def stop_if_wrong(self) -> None:
         """Raise all problems as one ConfigError."""

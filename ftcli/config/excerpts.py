@@ -94,7 +94,7 @@ def _order(problem: Problem) -> tuple[int, int, int]:
 
 
 def _block(name: str, problem: Problem) -> list[str]:
-    shown = [f"{_where(problem.marks[0]) if problem.marks else name}: {problem.told}"]
+    shown = [f"{where(problem.marks[0]) if problem.marks else name}: {problem.told}"]
     shown += excerpt(problem.marks)
     if problem.help:
         shown.append(f"    = {problem.help}")
@@ -108,7 +108,7 @@ def excerpt(marks: Sequence[Mark]) -> list[str]:
     for name in sources:
         here = [mark for mark in marks if mark.source.name == name]
         if name != sources[0]:
-            shown.append(f"{_where(here[0])}: {here[0].label}")
+            shown.append(f"{where(here[0])}: {here[0].label}")
             here[0] = here[0]._replace(label="")
         for line in sorted({mark.span.line for mark in here}):
             on_line = [mark for mark in here if mark.span.line == line]
@@ -116,7 +116,7 @@ def excerpt(marks: Sequence[Mark]) -> list[str]:
     return shown
 
 
-def _where(mark: Mark) -> str:
+def where(mark: Mark) -> str:
     """Name a place as editors open it."""
     name = mark.source.name
     return name if name == COMMAND_LINE else f"{name}:{mark.span.line}:{mark.span.column}"

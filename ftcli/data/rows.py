@@ -64,6 +64,11 @@ class SplitRows:
         chosen: Sequence[Any] = (values if self.numbers is None else values.take(self.numbers)).to_pylist()
         return chosen
 
+    def row(self, index: int) -> dict[str, Any]:
+        """Return one row."""
+        row: dict[str, Any] = self.dataset[int(self.source_numbers[index])]
+        return row
+
     def batches(self, size: int) -> Iterator[tuple[int, dict[str, list[Any]]]]:
         """Yield (first row, columns) for consecutive rows."""
         for first in range(0, len(self), size):

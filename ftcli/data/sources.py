@@ -43,6 +43,21 @@ def load_split(data: DataSection, split: str, task: Task) -> SplitRows:
         raise DataError(_explain_no_split(data, missing)) from None
 
 
+def load_splits(data: DataSection, task: Task) -> dict[str, SplitRows]:
+    """Read every split that the config names and the data has, to look at them: empty texts are kept, not refused."""
+    if data.empty_text == "error":
+        data = data.model_copy(update={"empty_text": "keep"})
+    found = {}
+    for split in dict.fromkeys((data.train_split, data.validation_split, data.test_split)):
+        try:
+            _read_split(data, split, task)
+        except _NoSplitError:
+            if split != data.validation_split or data.validation_fraction is None:
+                continue
+        found[split] = load_split(data, split, task)
+    return found
+
+
 def _load_whole(data: DataSection, split: str, task: Task) -> SplitRows:
     return complete_rows(_read_split(data, split, task), task, data)
 

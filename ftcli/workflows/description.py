@@ -13,6 +13,7 @@ from typing import Any
 from ftcli import __version__
 from ftcli.config.checks import is_on_hub
 from ftcli.data.preparation import PreparedSplit, SplitStatistics, label_counts
+from ftcli.data.quality import examine, truncation_warnings
 from ftcli.experiments import Experiment
 from ftcli.modeling import BuiltModel
 
@@ -78,6 +79,18 @@ def header(experiment: Experiment, built: BuiltModel) -> list[tuple[str, str]]:
         ("execution", experiment.execution.summary()),
         ("run", config.output_dir),
     ]
+
+
+def data_warnings(experiment: Experiment) -> list[str]:
+    """Say what is odd about the data, one line each; on the main process, which tells it."""
+    if not experiment.processes.is_main:
+        return []
+    splits = experiment.splits
+    quality = examine(
+        {name: split.rows for name, split in splits.items()}, experiment.task, train=experiment.config.data.train_split
+    )
+    shares = {name: float(split.features.truncated.mean()) for name, split in splits.items()}
+    return [*quality.warnings, *truncation_warnings(shares, experiment.tokenization.max_length)]
 
 
 def _describe_split(split: PreparedSplit) -> str:

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from ftcli.config.checks import long_warmup
 from ftcli.config.loading import load_config
 from ftcli.config.schema import Config
 from ftcli.console import Console
-from ftcli.errors import FtcliError, TrainingStoppedError
+from ftcli.errors import ConfigError, FtcliError, TrainingStoppedError
 from ftcli.experiments import Experiment, prepare_experiment
 from ftcli.hardware import start
 from ftcli.launching import check_devices, check_launch
@@ -23,7 +24,7 @@ from ftcli.modeling import BuiltModel
 from ftcli.runs import check_free
 from ftcli.tracking import check_trackers
 from ftcli.training import Learner
-from ftcli.workflows.description import header
+from ftcli.workflows.description import data_warnings, header
 from ftcli.workflows.recording import TrainingRun
 
 
@@ -53,6 +54,8 @@ def train(
     run = TrainingRun(experiment, learner, console)
     with run.recorded(overwrite=overwrite):
         console.fields("ftcli train", header(experiment, built))
+        for warning in data_warnings(experiment):
+            console.warn(warning)
         run.fit()
         record = run.finish(time.perf_counter() - started)
     learner.accelerator.end_training()
@@ -118,6 +121,9 @@ def prepare_training(config: Config, console: Console, *, allow_remote_code: boo
     if config.evaluation.every != "never":
         names.append(config.data.validation_split)
     experiment = prepare_experiment(config, names, allow_remote_code=allow_remote_code)
+    warmup, num_updates = config.scheduler.warmup_steps, experiment.plan.num_updates
+    if warmup >= max(1, num_updates):
+        raise ConfigError(f"{long_warmup(config, num_updates).told}; see training.epochs")
     if experiment.processes.is_main:
         check_hub_metrics(experiment.metrics)
     return experiment
