@@ -145,3 +145,28 @@ def test_config_files_and_keys_are_completed(folder: Path) -> None:
     assert list(complete_config("")) == ["bad.yaml", "good.yaml", "sub/"]
     assert list(complete_config("goo")) == ["good.yaml"]
     assert [key for key, _ in complete_overrides("training.e")] == ["training.epochs="]
+
+
+def test_an_error_about_the_data_shows_the_key_that_it_names(write_config: ConfigWriter, pair_data: Path) -> None:
+    config = write_config(data={"path": str(pair_data), "columns": {"text": "sentence3"}})
+
+    done = invoke("train", config, "scheduler.warmup_steps=0.1", "--dry-run")
+
+    assert done.exit_code == 3
+    assert done.stderr.splitlines()[-3:] == [
+        f"{config}:6:11: data.columns.text",
+        "  6 |     text: sentence3",
+        "    |           ^^^^^^^^^",
+    ]
+
+
+def test_a_warm_up_that_is_longer_than_the_run_is_shown_with_its_keys(write_config: ConfigWriter) -> None:
+    done = invoke("validate", write_config(), "--deep", "scheduler.warmup_steps=50")
+
+    assert done.exit_code == 2
+    assert "50 updates of warm-up in a run of at most 12: the learning rate would never reach its peak" in done.stderr
+    assert "    | scheduler.warmup_steps=50\n" in done.stderr
+
+
+def test_a_shorter_warm_up_is_fine(write_config: ConfigWriter) -> None:
+    assert invoke("validate", write_config(), "--deep", "scheduler.warmup_steps=11").exit_code == 0
