@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from ftcli.cli.app import Json, Quiet, Verbose, app, exit_codes, tell_start
+from ftcli.cli.app import Json, Quiet, Verbose, app, exit_codes
 from ftcli.cli.overrides import Verb
-from ftcli.cli.verbs import ConfigFile, Overrides, tell_hub
+from ftcli.cli.verbs import ConfigFile, Overrides, load_to_look
 from ftcli.console import Console
 
 DataSource = Annotated[
@@ -49,11 +49,7 @@ def inspect_data_command(
     """Look at every split: labels, lengths, empty, repeated and contradictory texts, leakage between splits."""
     console = Console(quiet=quiet, verbose=verbose, json_output=json_output)
     with exit_codes(console):
-        from ftcli.config.loading import compose
-
-        loaded, composition = compose(config, overrides or ())
-        tell_hub(loaded, console)
-        tell_start(console)
+        loaded, composition = load_to_look(config, overrides, console)
         from ftcli.workflows.inspect_data import inspect_data
 
         with composition.pointing():

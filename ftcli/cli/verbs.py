@@ -23,6 +23,7 @@ from ftcli.cli.overrides import Verb, complete_config, complete_config_and_overr
 from ftcli.console import Console
 
 if TYPE_CHECKING:
+    from ftcli.config.composition import Composition
     from ftcli.config.schema import Config
 
 ConfigFile = Annotated[
@@ -50,6 +51,16 @@ def tell_hub(config: Config, console: Console) -> None:
     note = check_hub(needed_repositories(config))
     if note:
         console.info(note)
+
+
+def load_to_look(config: str, overrides: list[str] | None, console: Console) -> tuple[Config, Composition]:
+    """Load a config, and break the silence before the imports of what looks at its data."""
+    from ftcli.config.loading import compose
+
+    loaded, composition = compose(config, overrides or ())
+    tell_hub(loaded, console)
+    tell_start(console)
+    return loaded, composition
 
 
 def find_checkpoint(checkpoint: str) -> None:
@@ -200,11 +211,7 @@ def inspect_batch_command(
     """Show one batch: tensors, one example token by token, the split's statistics, one forward pass."""
     console = Console(quiet=quiet, verbose=verbose, json_output=json_output)
     with exit_codes(console):
-        from ftcli.config.loading import compose
-
-        loaded, composition = compose(config, overrides or ())
-        tell_hub(loaded, console)
-        tell_start(console)
+        loaded, composition = load_to_look(config, overrides, console)
         from ftcli.workflows.inspect_batch import inspect_batch
 
         with composition.pointing():
