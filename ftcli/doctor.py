@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 import platform
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -15,6 +15,7 @@ from typing import Any
 from ftcli import __version__
 from ftcli.config.schema import OptimizerSection, TrainingSection
 from ftcli.console import Console
+from ftcli.data.sources import cache_directory
 from ftcli.errors import FtcliError
 from ftcli.hardware import Execution, choose_execution, start
 from ftcli.hub import hub_cache, is_online, why_offline
@@ -39,19 +40,23 @@ class Check:
 def examine_machine() -> Iterator[Check]:
     """Yield what was found, check by check; the slow ones come last."""
     yield Check("ftcli", f"{__version__}, Python {platform.python_version()}, {platform.platform()}")
-    yield from _packages()
-    execution = choose_execution(TrainingSection(), Processes.from_environment())
-    yield _device(execution)
-    yield Check("threads", f"{execution.num_threads} for the work on the CPU")
-    yield _folder("working directory", Path.cwd(), "run ftcli where you may write, or set output_dir")
-    yield _folder("cache of ftcli", _cache(), "set FTCLI_CACHE to a folder that you may write to")
-    yield _folder("cache of the Hub", hub_cache(), "set HF_HOME to a folder that you may write to")
-    yield _hub()
-    yield _login()
-    yield _guarded("a tiny training step", lambda: _step(execution))
+    yield _guarded("packages", _packages)
+    yield _guarded("device", lambda: _device(_execution()))
+    yield _guarded("threads", lambda: Check("threads", f"{_execution().num_threads} for the work on the CPU"))
+    yield _guarded("working directory", lambda: _folder("working directory", Path.cwd(), "change into another one"))
+    remedy = "set FTCLI_CACHE to a folder that you may write to"
+    yield _guarded("cache of ftcli", lambda: _folder("cache of ftcli", cache_directory(), remedy))
+    yield _guarded("cache of the Hub", lambda: _folder("cache of the Hub", hub_cache(), "set HF_HOME to such a folder"))
+    yield _guarded("the Hub", _hub)
+    yield _guarded("login", _login)
+    yield _guarded("a tiny training step", lambda: _step(_execution()))
 
 
-def _packages() -> Iterator[Check]:
+def _execution() -> Execution:
+    return choose_execution(TrainingSection(), Processes.from_environment())
+
+
+def _packages() -> Check:
     """Compare what is installed with what ftcli asks for."""
     from packaging.requirements import Requirement
 
@@ -69,7 +74,7 @@ def _packages() -> Iterator[Check]:
         if not requirement.specifier.contains(installed, prereleases=True):
             wrong.append(f"{requirement.name} {installed} is not {requirement.specifier}")
     remedy = f"pip install --upgrade {' '.join(repr(text.split()[0]) for text in wrong)}"
-    yield Check("packages", "; ".join(wrong) or ", ".join(found), not wrong, remedy if wrong else "")
+    return Check("packages", "; ".join(wrong) or ", ".join(found), not wrong, remedy if wrong else "")
 
 
 def _device(execution: Execution) -> Check:
@@ -83,8 +88,11 @@ def _device(execution: Execution) -> Check:
 def _folder(name: str, folder: Path, remedy: str) -> Check:
     """See that a folder can be written, or made, and that the disk has room."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not os.access(there, os.W_OK | os.X_OK):
-        return Check(name, f"{folder}: not writable", is_good=False, remedy=remedy)
+    try:
+        with tempfile.TemporaryFile(dir=there):  # os.access promises root everything
+            pass
+    except OSError as error:
+        return Check(name, f"{folder}: not writable: {error.strerror}", is_good=False, remedy=remedy)
     free = shutil.disk_usage(there).free
     found = f"{folder}: {free / _GIB:.1f} GiB free"
     if free < _NEEDED_BYTES:
@@ -92,12 +100,6 @@ def _folder(name: str, folder: Path, remedy: str) -> Check:
             name, found, is_good=False, remedy=f"make room: a run of BERT-base needs {_NEEDED_BYTES // _GIB} GiB"
         )
     return Check(name, found)
-
-
-def _cache() -> Path:
-    from ftcli.data.sources import cache_directory
-
-    return cache_directory()
 
 
 def _hub() -> Check:
@@ -148,7 +150,7 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
     except Exception as error:
         found = f"{type(error).__name__}: {error}".splitlines()[0]
         remedy = "reinstall torch for this machine (https://pytorch.org), or set training.device=cpu"
-        return Check(name, found, is_good=False, remedy=remedy)
+        return Check(name, found, is_good=False, remedy=remedy if name.endswith("step") else "see the message")
 
 
 def doctor(console: Console | None = None) -> dict[str, Any]:

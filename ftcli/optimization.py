@@ -48,10 +48,10 @@ def build_schedule(optimizer: torch.optim.Optimizer, section: SchedulerSection, 
 
     warmup = section.warmup_steps
     num_warmup_steps = int(warmup) if warmup >= 1 else math.ceil(warmup * num_updates)
-    if num_warmup_steps > num_updates:
+    if warmup >= 1 and num_warmup_steps >= num_updates:
         raise ConfigError(
-            f"scheduler.warmup_steps: {num_warmup_steps} updates of warm-up, but the run has {num_updates}; "
-            "give fewer, or a share below 1"
+            f"scheduler.warmup_steps: {num_warmup_steps} updates of warm-up in a run of {num_updates}: the learning "
+            "rate would never reach its peak; give fewer, or a share below 1, or raise training.epochs"
         )
     _check_options(section, TYPE_TO_SCHEDULER_FUNCTION[SchedulerType(section.name)])
     try:
@@ -65,6 +65,11 @@ def build_schedule(optimizer: torch.optim.Optimizer, section: SchedulerSection, 
     except (TypeError, ValueError) as error:
         raise ConfigError(f"scheduler.options: {section.name} cannot be built: {error}") from None
     return schedule
+
+
+def check_schedule(section: SchedulerSection, *, num_updates: int) -> None:
+    """Raise the ConfigError that building the schedule would, before there is a model."""
+    build_schedule(torch.optim.SGD([torch.zeros(1)], lr=1.0), section, num_updates=num_updates)
 
 
 def _check_options(section: SchedulerSection, function: Any) -> None:

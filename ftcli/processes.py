@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ftcli.errors import FtcliError, from_record, to_record
+from ftcli.errors import FtcliError, LaunchError, from_record, to_record
 
 if TYPE_CHECKING:
     from torch import Tensor, device
@@ -30,12 +30,15 @@ class Processes:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Processes:
         """Read what torchrun, Accelerate and our own launcher export."""
-        world_size = int(environment.get("WORLD_SIZE", 1))
-        return cls(
-            rank=int(environment.get("RANK", 0)),
-            world_size=world_size,
-            local_world_size=int(environment.get("LOCAL_WORLD_SIZE", world_size)),
-        )
+
+        def number(name: str, default: int) -> int:
+            found = environment.get(name, str(default))
+            if not found.isdecimal():
+                raise LaunchError(f"{name}={found!r}: expected a whole number; launchers set it, so unset it here")
+            return int(found)
+
+        world_size = number("WORLD_SIZE", 1)
+        return cls(number("RANK", 0), world_size, number("LOCAL_WORLD_SIZE", world_size))
 
     @property
     def is_main(self) -> bool:

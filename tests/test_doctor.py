@@ -57,7 +57,7 @@ def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 def test_a_package_of_another_version_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "requires", lambda _: ["torch>=99", "nowhere>=1", 'pytest>=9; extra == "dev"'])
 
-    [check] = module._packages()
+    check = module._packages()
 
     assert not check.is_good
     assert "nowhere is missing" in check.found
@@ -72,3 +72,13 @@ def test_a_check_that_breaks_is_a_finding() -> None:
     check = module._guarded("a step", broken)
 
     assert (check.is_good, check.found) == (False, "RuntimeError: no kernel")
+
+
+def test_a_broken_environment_is_a_finding_of_the_checks_that_it_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "y")
+
+    found = {check["name"]: check for check in doctor(Console(quiet=True))["checks"]}
+
+    assert not found["threads"]["is_good"]
+    assert "WORLD_SIZE='y': expected a whole number" in found["threads"]["found"]
+    assert found["packages"]["is_good"]

@@ -189,6 +189,18 @@ def test_a_token_opens_a_gated_model_and_is_written_nowhere(hub: HubServer, home
     assert "hf_canary" not in done.stdout + done.stderr
 
 
+def test_init_looks_at_a_data_set_of_the_hub(hub: HubServer, home: Path) -> None:
+    done = ftcli(hub, home, "init", "nyu-mll/glue", "--name", "mrpc", "--json")
+
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert (record["text"], record["label"]) == (["sentence1", "sentence2"], "label")
+    assert list(record["labels"]) == ["not_equivalent", "equivalent"]
+    config = (home.parent / "ftcli.yaml").read_text(encoding="utf-8")
+    assert "path: nyu-mll/glue\n" in config
+    assert "name: mrpc\n" in config
+
+
 # --- what does not
 
 

@@ -69,7 +69,7 @@ def test_schedules_are_functions_of_the_updates_that_will_run(section: Scheduler
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        (SchedulerSection(warmup_steps=5), "5 updates of warm-up, but the run has 4"),
+        (SchedulerSection(warmup_steps=5), "5 updates of warm-up in a run of 4"),
         (SchedulerSection(name="cosine", options={"cycles": 2}), r"scheduler\.options\.cycles: .* it takes num_cycles"),
         (SchedulerSection(options={"num_cycles": 2}), r"scheduler\.options\.num_cycles: linear has no such option"),
         (SchedulerSection(name="warmup_stable_decay"), r"scheduler\.options\.num_decay_steps: required"),

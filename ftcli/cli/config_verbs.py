@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from enum import Enum
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -59,17 +60,22 @@ def show_command(
     console = Console(json_output=output_format is TextFormat.JSON)
     with exit_codes(console):
         from ftcli.config.loading import compose
-        from ftcli.config.showing import config_text, flat, origin_of
+        from ftcli.config.schema import keys
+        from ftcli.config.showing import config_text, origins_of, told_origin, value_at
 
         resolved, composition = compose(config_file(config), overrides or ())
         values = resolved.model_dump(mode="json")
         if origin:
+            names = [key.path for key in keys(type(resolved)) if key.section is None and key.path != "extends"]
             values = {
-                key: {"value": value, **origin_of(key, composition)._asdict()} for key, value in flat(values).items()
+                name: {
+                    "value": value_at(values, name),
+                    "origins": [written._asdict() for written in origins_of(name, composition)],
+                }
+                for name in names
             }
-        console.result(
-            values, config_text(resolved, (lambda key: str(origin_of(key, composition))) if origin else None)
-        )
+        note = partial(told_origin, composition=composition) if origin else None
+        console.result(values, config_text(resolved, note))
 
 
 @config_app.command("diff")
@@ -143,10 +149,12 @@ def validate_command(
     """Check configs, any number of them, and say of each what is wrong."""
     console = Console(quiet=quiet, verbose=verbose, json_output=json_output)
     with exit_codes(console):
-        from ftcli.errors import FtcliError
+        from ftcli.errors import ConfigError, FtcliError
 
-        names = [name for name in arguments if "=" not in name or Path(name).is_file()]
+        names = [name for name in arguments if "=" not in name or name.endswith((".yaml", ".yml"))]
         overrides = [text for text in arguments if text not in names]
+        if not names:
+            raise ConfigError("no CONFIG to check; name one or more YAML files, or runs")
         code, rows = 0, []
         for name in names:
             try:
@@ -196,5 +204,5 @@ def _problems(error: Any) -> list[dict[str, Any]]:
 
 def config_file(name: str) -> str:
     """Return the config of a run for its directory; any other name as it is."""
-    inside = Path(name) / "config.yaml"
-    return str(inside) if Path(name).is_dir() and inside.is_file() else name
+    inside = os.path.join(name, "config.yaml")  # noqa: PTH118 - os.path bears names that are no path
+    return inside if os.path.isfile(inside) else name  # noqa: PTH113

@@ -15,6 +15,10 @@ from ftcli.tasks import TASKS
 def cross_check(config: Config) -> Iterator[Problem]:
     """Yield the problems of values that are fine alone and wrong together."""
     data = config.data
+    columns = config.build_task().text_columns, config.build_task().answer_columns
+    for name in dict.fromkeys(name for name in columns[0] if name in columns[1] or columns[0].count(name) > 1):
+        message = f"{name!r} is named twice; texts and labels stand in columns of their own"
+        yield _problem("data.columns.text", message, "data.columns.label")
     if data.path is None and data.files is None:
         yield Problem(("data",), "says neither path nor files; set one of them", is_about_key=True)
     if data.path is not None and data.files is not None:
@@ -45,16 +49,11 @@ def _check_warmup(config: Config) -> Iterator[Problem]:
     elif warmup and config.scheduler.name == "constant":
         yield _problem(key, "the schedule constant has no warm-up; choose constant_with_warmup", "scheduler.name")
     elif config.training.max_steps is not None and warmup >= max(1, config.training.max_steps):
-        yield long_warmup(config, config.training.max_steps, "training.max_steps")
-
-
-def long_warmup(config: Config, num_updates: int, *related: str) -> Problem:
-    """Return the problem of a warm-up that is longer than the run."""
-    message = (
-        f"{config.scheduler.warmup_steps} updates of warm-up in a run of at most {num_updates}: the learning rate "
-        "would never reach its peak"
-    )
-    return _problem("scheduler.warmup_steps", message, *related)
+        message = (
+            f"{warmup} updates of warm-up in a run of at most {config.training.max_steps}: the learning rate would "
+            "never reach its peak"
+        )
+        yield _problem(key, message, "training.max_steps")
 
 
 def _check_idle_keys(config: Config) -> Iterator[Problem]:
@@ -93,6 +92,9 @@ def _check_metrics(config: Config) -> Iterator[Problem]:
             yield Problem(path, f"{name} needs a direction; {hint}")
         elif not name.startswith(HUB_PREFIX) and name not in known:
             yield Problem(path, _unknown_metric(name, known))
+    for name in section.directions:
+        if not name.startswith(HUB_PREFIX):
+            yield Problem(("evaluation", "directions", name), "is known; only hub: metrics need a direction; remove it")
     best = section.best_metric
     if best is None or best == LOSS:
         return
@@ -100,13 +102,15 @@ def _check_metrics(config: Config) -> Iterator[Problem]:
         yield _problem("evaluation.best_metric", _unknown_metric(best, known))
     elif section.metrics is not None and best not in section.metrics:
         choices = ", ".join((*section.metrics, LOSS))
-        message = f"{best} is not computed; choose one of {choices}, or add it to evaluation.metrics"
+        message = f"{best} is not computed; choose one of {choices}"
+        if best in known:
+            message += ", or add it to evaluation.metrics"
         yield _problem("evaluation.best_metric", message, "evaluation.metrics")
 
 
 def _unknown_metric(name: str, known: Sequence[str]) -> str:
     from difflib import get_close_matches
 
-    near = get_close_matches(name, known, 1)
+    near = get_close_matches(name.lower().removeprefix("eval_"), (*known, LOSS), 1)
     hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}, and hub:NAME"
     return f"unknown metric {name}; {hint}"

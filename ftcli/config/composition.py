@@ -47,13 +47,10 @@ class Composition:
             if isinstance(value, dict) and value and isinstance(target.get(key), dict):
                 self.lay(value, origins, here)
                 continue
+            for at in _paths(target.get(key), here):
+                self.origins.pop(at, None)
             target[key] = deepcopy(value)
-            self._forget(here)
-            self.origins |= {at: origin for at, origin in origins.items() if at[: len(here)] == here}
-
-    def _forget(self, path: Path) -> None:
-        for at in [at for at in self.origins if at[: len(path)] == path]:
-            del self.origins[at]
+            self.origins |= {at: origins[at] for at in _paths(value, here) if at in origins}
 
     def mark(self, path: Path, *, is_about_key: bool = False, exact: bool = False) -> Mark | None:
         """Find where a key or its value is written, or, unless exact, the section that it is missing from."""
@@ -74,6 +71,15 @@ class Composition:
         written = [(path, self.origins[path]) for path in problem.related if path in self.origins]
         related = [Mark(origin.source, origin.place.value, ".".join(map(str, path))) for path, origin in written]
         return problem._replace(marks=(mark, *related))
+
+    def origins_of(self, path: Path) -> list[Mark]:
+        """Find every place that the value of a key was written in: a mapping may come from several."""
+        value: Any = self.values
+        for part in path:
+            value = value.get(part) if isinstance(value, dict) else None
+        inner = [at for at in _paths(value, path) if at != path] if isinstance(value, dict) else []
+        marks = [self.mark(at, exact=True) for at in (inner or [path])]
+        return [mark for mark in marks if mark is not None]
 
     @contextmanager
     def pointing(self) -> Iterator[None]:
@@ -100,12 +106,20 @@ class Composition:
             raise ConfigError(render(self.name, placed), placed)
 
 
+def _paths(value: Any, path: Path) -> Iterator[Path]:
+    """Yield the path of a value, and of every key and item in it."""
+    yield path
+    if isinstance(value, dict | list):
+        for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _paths(inner, (*path, name))
+
+
 def override(composition: Composition, text: str, takes_text: Callable[[Path], bool]) -> None:
     """Lay one `a.b=value` over a composition. takes_text: whether a key is a text that may look like a number."""
     source = Source(COMMAND_LINE, [text], rank=_LAST)
     dotted, equals, written = text.partition("=")
     path: Path = tuple(dotted.split("."))
-    if not equals or not all(path):
+    if not equals or not all(path) or not dotted.isprintable():
         message = f"{text!r} is not key=value; write for example training.epochs=3"
         composition.problems.append(Problem((), message, marks=(Mark(Source(COMMAND_LINE), Span(1, 1)),)))
         return
@@ -122,7 +136,7 @@ def override(composition: Composition, text: str, takes_text: Callable[[Path], b
         return
     value = document.value
     if not isinstance(value, str | dict | list | None) and takes_text(path):
-        value = written  # a commit of digits is a text all the same
+        value = written.partition(" #")[0].strip()  # a commit of digits is a text all the same
     for flaw in document.flaws:
         if not (flaw.is_ambiguous and not flaw.path and takes_text(path)):
             composition.problems.append(

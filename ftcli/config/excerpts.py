@@ -123,6 +123,8 @@ def where(mark: Mark) -> str:
 
 
 def _line(marks: Sequence[Mark], primary: Mark) -> list[str]:
+    from rich.cells import cell_len
+
     source, line = marks[0].source, marks[0].span.line
     if line > len(source.lines):
         return []
@@ -131,11 +133,11 @@ def _line(marks: Sequence[Mark], primary: Mark) -> list[str]:
     first = min(mark.span.column for mark in marks) - 1
     start = 0 if first < _WIDTH - 10 else first - _WIDTH // 2
     shown = ("…" if start else "") + text[start : start + _WIDTH] + ("…" if len(text) > start + _WIDTH else "")
-    under = [" "] * (len(shown) + 1)
+    under = [" " * cell_len(character) for character in shown] + [" "]
     for mark in sorted(marks, key=lambda mark: mark == primary):
         at = mark.span.column - 1 - start + bool(start)
         end = min(at + mark.span.width, max(len(shown) - (len(text) > start + _WIDTH), at + 1))
-        under[at:end] = ("^" if mark == primary else "-") * (end - at)
+        under[at:end] = [("^" if mark == primary else "-") * max(1, len(blank)) for blank in under[at:end]]
     labels = ", ".join(mark.label for mark in marks if mark.label)
     number = "" if source.name == COMMAND_LINE else str(line)
     return [f"{number:>3} | {shown}", f"    | {''.join(under).rstrip()} {labels}".rstrip()]

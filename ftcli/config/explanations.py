@@ -12,6 +12,7 @@ from ftcli.config import yaml
 from ftcli.config.excerpts import Path, Problem
 from ftcli.config.json_schema import describe_type, key_schemas, list_and, list_or
 from ftcli.config.schema import Config, Key, keys
+from ftcli.errors import MAX_PROBLEMS_SHOWN
 from ftcli.tasks.options import JsonSchema, Section
 
 
@@ -26,10 +27,23 @@ def explain(error: ValidationError, values: Mapping[str, Any], schema: type[Conf
         path = _key_path(finding["loc"], values, known)
         # An item that a list lacks is a matter of the list.
         is_item = isinstance(finding["loc"][-1], int)
-        by_path.setdefault(path, set()).add("" if is_item else finding["type"])
-    problems = [_problem(path, kinds, values, schema) for path, kinds in by_path.items()]
+        kind = "" if is_item else finding["type"]
+        by_path.setdefault(path, set()).add("key" if finding["loc"][-1] == "[key]" else kind)
+    # A list with a wrong item is not wrong beside it.
+    of_items = {path[:-1] for path in by_path if path and isinstance(path[-1], int)}
+    told = [path for path in by_path if path not in of_items]
+    meant: set[Path] = set()
+    problems = []
+    for number, path in enumerate(told):
+        if _is_unknown(by_path[path]) and number >= MAX_PROBLEMS_SHOWN:
+            problems.append(Problem(path, "unknown key", is_about_key=True))  # it is only counted
+        elif _is_unknown(by_path[path]):
+            problem, name = unknown_key(path, schema)
+            problems.append(problem)
+            meant.add((*path[:-1], name))
+        else:
+            problems.append(_problem(path, by_path[path], values, schema))
     # What a misspelt key was meant to be is not missing as well.
-    meant = {(*path[:-1], _meant(path, list(keys(schema)))[2]) for path, kinds in by_path.items() if _is_unknown(kinds)}
     return [problem for problem in problems if not (problem.path in meant and problem.message == _MISSING)]
 
 
@@ -55,8 +69,8 @@ def _key_path(location: Sequence[str | int], values: Any, known: set[str]) -> Pa
 
 
 def _problem(path: Path, kinds: set[str], values: Any, schema: type[Config]) -> Problem:
-    if _is_unknown(kinds):
-        return unknown_key(path, schema)
+    if "key" in kinds:
+        return Problem(path, "an empty key; expected a name", help=_help(path, schema), is_about_key=True)
     if "missing" in kinds:
         return Problem(path, _MISSING, help=_help(path, schema))
     for part in path:
@@ -103,6 +117,12 @@ def _hint(value: Any, key: JsonSchema) -> str:
     options = _options(key)
     kinds = {option.get("type") for option in options}
     if isinstance(value, str):
+        if "properties" in key or any("properties" in option for option in options):
+            first = next(iter(next(option for option in (key, *options) if "properties" in option)["properties"]))
+            return f"; write {{{first}: {value}}}" if value.isprintable() and len(value) <= 60 else ""
+        synonym = key.get("synonyms", {}).get(value.lower())
+        if synonym:
+            return f"; write {synonym}"
         words = [word for option in options for word in option.get("enum", [option.get("const")]) if word]
         near = get_close_matches(value, words, 1)
         if near:
@@ -111,6 +131,8 @@ def _hint(value: Any, key: JsonSchema) -> str:
             return "; remove the quotes"
         if value and "array" in kinds and "string" not in kinds:
             return f"; write [{value}]"
+    elif isinstance(value, float) and "integer" in kinds and "number" not in kinds and value.is_integer():
+        return f"; write {int(value)}"
     elif isinstance(value, int | float) and "string" in kinds and not any("enum" in option for option in options):
         return "; put it in quotes"
     return ""
@@ -148,10 +170,11 @@ def default_text(key: Key) -> str:
     return repr(default) if isinstance(default, float) else yaml.dump_inline(key.field.get_default())
 
 
-def unknown_key(path: Path, schema: type[Config]) -> Problem:
-    """Say that a key does not exist, and which one was probably meant."""
-    message, explained, _ = _meant(path, list(keys(schema)))
-    return Problem(path, f"unknown key; {message}", help=help_text(explained) if explained else "", is_about_key=True)
+def unknown_key(path: Path, schema: type[Config]) -> tuple[Problem, str]:
+    """Say that a key does not exist and which one was probably meant; return the name that was, in that section."""
+    message, explained, meant = _meant(path, list(keys(schema)))
+    help_of_it = help_text(explained) if explained else ""
+    return Problem(path, f"unknown key; {message}", help=help_of_it, is_about_key=True), meant
 
 
 def _meant(path: Path, known: list[Key]) -> tuple[str, Key | None, str]:
@@ -166,11 +189,14 @@ def _meant(path: Path, known: list[Key]) -> tuple[str, Key | None, str]:
         if leaf == key.path and "." in leaf:
             above, _, name = leaf.rpartition(".")
             return f"write {name} under {above}, without the dot", None, above
+    siblings = [_leaf(key) for key in known if key.path.rpartition(".")[0] == section]
+    nearest = [name for name in siblings if name.startswith(f"{leaf}_") or f"{name}s" == leaf or name == f"{leaf}s"]
+    if nearest:
+        return f"did you mean {nearest[0]}?", None, nearest[0]
     elsewhere = [key.path.rpartition(".")[0] for key in known if _leaf(key) == leaf]
     if elsewhere:
         homes = [f"under {home}" if home else "at the top" for home in elsewhere]
-        return f"{leaf} belongs {list_or(homes).replace(' or under ', ' or ')}", None, ""
-    siblings = [_leaf(key) for key in known if key.path.rpartition(".")[0] == section]
+        return f"{leaf} belongs {list_or(homes).replace(', under ', ', ').replace(' or under ', ' or ')}", None, ""
     if leaf.partition(":")[0] in siblings:
         name = leaf.partition(":")[0]
         return f"write a blank behind the colon of {name}", None, name

@@ -14,7 +14,7 @@ from ftcli.tasks.options import JsonSchema
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 # Marks of our own, which mean nothing to an editor.
-_OURS = ("changes_result", "trainer", "expected")
+_OURS = ("changes_result", "trainer", "expected", "synonyms")
 _LIMITS = {
     ("minimum", "maximum"): "from {} to {}",
     ("minimum", "exclusiveMaximum"): "from {} to below {}",

@@ -15,6 +15,7 @@ from ftcli.config.composition import Composition, override
 from ftcli.config.explanations import explain, takes_text
 from ftcli.config.reading import read_config
 from ftcli.config.schema import DEFAULT_TASK, Config, config_type
+from ftcli.errors import ConfigError
 from ftcli.locations import PACKAGE_PREFIX
 from ftcli.tasks import TASKS
 
@@ -31,6 +32,8 @@ def load_config(source: str | Path | Config, overrides: Iterable[str] = ()) -> C
 
 def compose(source: str | Path | Config, overrides: Iterable[str] = ()) -> tuple[Config, Composition]:
     """Load a config as `load_config` does, and keep where each of its values was written."""
+    if not os.path.exists(os.curdir):  # noqa: PTH110 - Path.cwd would raise
+        raise ConfigError("the working directory is gone; change into another one")
     if isinstance(source, Config):
         values = source.model_dump(mode="json")
         composition = Composition("config", values)

@@ -16,13 +16,22 @@ from ftcli.errors import ConfigError
 from ftcli.locations import PACKAGE_PREFIX, package_path
 
 _MAX_FILES = 100
+# Of what is read in all: what takes longer than a second is no config.
+_MAX_CHARACTERS = yaml.MAX_CHARACTERS
 
 
 def read_config(name: str) -> Composition:
     """Read a file and all that it extends. Raises ConfigError if one of them is no config."""
     composition = Composition(name)
-    _Reader(composition).read(name, _located(name), None, ())
+    try:
+        _Reader(composition).read(name, _located(name), None, ())
+    except LookupError as error:
+        raise ConfigError(str(error.args[0])) from None
     return composition
+
+
+# What people give by mistake where a config is meant.
+_DATA = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 
 
 class _Asked(NamedTuple):
@@ -38,6 +47,7 @@ class _Reader:
 
     composition: Composition
     done: set[str] = field(default_factory=set)
+    num_characters: int = 0
 
     def read(self, shown: str, path: str, asked: _Asked | None, chain: tuple[str, ...]) -> None:
         """Lay a file over the composition, and before it what it extends. chain: the files that lead to it."""
@@ -51,11 +61,14 @@ class _Reader:
         source, document = self._parse(shown, path, asked)
         self.done.add(path)
         if not isinstance(document.value, dict):
-            raise ConfigError(f"{shown}: expected keys such as model: and data:, found {describe(document.value)}")
+            self._refuse(shown, asked, f"expected keys such as model: and data:, found {describe(document.value)}")
         self.composition.problems += [_flawed(source, flaw) for flaw in document.flaws]
         origins = {at: Origin(source, place) for at, place in document.places.items()}
         for base in self._bases(document.value.pop(EXTENDS, ()), origins):
-            there = _located(base.written, os.path.dirname(path))  # noqa: PTH120 - a path as text, all through
+            try:
+                there = _located(base.written, os.path.dirname(path))  # noqa: PTH120 - a path as text, all through
+            except LookupError as error:
+                self._stop(base, str(error.args[0]))
             self.read(_shown(there), there, base, (*chain, path))
         self.composition.lay(document.value, origins)
 
@@ -73,22 +86,34 @@ class _Reader:
 
     def _parse(self, shown: str, path: str, asked: _Asked | None) -> tuple[Source, yaml.Document]:
         try:
-            with open(path, encoding="utf-8-sig") as file:  # noqa: PTH123 - a path as text, all through
-                text = file.read()
+            with open(path, "rb") as file:  # noqa: PTH123 - a path as text, all through
+                text = file.read(4 * _MAX_CHARACTERS).decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise ConfigError(f"{shown}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+            self._refuse(shown, asked, f"not UTF-8 at byte {error.start}; save it as UTF-8")
+        except FileNotFoundError:
+            hint = (
+                "no such file; it is looked for beside this one" if asked else "no such config file; give the path of"
+            )
+            self._refuse(shown, asked, hint if asked else f"{hint} a YAML file")
         except OSError as error:
-            is_missing = isinstance(error, FileNotFoundError)
-            if asked:
-                hint = "no such file; it is looked for beside this one" if is_missing else str(error.strerror)
-                self._stop(asked, f"{asked.written}: {hint}")
-            hint = "no such config file; give the path of a YAML file"
-            raise ConfigError(f"{shown}: {hint if is_missing else f'cannot be read: {error.strerror}'}") from None
+            self._refuse(shown, asked, f"cannot be read: {error.strerror}")
+        self.num_characters += len(text)
+        if self.num_characters > _MAX_CHARACTERS:
+            self._refuse(shown, asked, f"above the limit of {_MAX_CHARACTERS:,} characters; a config is a page or two")
         source = Source(shown, text.splitlines(), rank=len(self.done))
         try:
             return source, yaml.parse(text)
         except yaml.YamlError as error:
+            if shown.endswith(_DATA):
+                self._refuse(shown, asked, "no config")
             raise _unreadable(source, error) from None
+
+    def _refuse(self, shown: str, asked: _Asked | None, message: str) -> NoReturn:
+        """Refuse a file, at the place that names it if there is one."""
+        if asked:
+            self._stop(asked, f"{asked.written}: {message}")
+        hint = f"; it looks like data: ftcli init {shown}" if shown.endswith(_DATA) else ""
+        raise ConfigError(f"{shown}: {message}{hint}")
 
     def _stop(self, asked: _Asked, message: str) -> NoReturn:
         problem = Problem((EXTENDS,), message, marks=(asked.mark,))
@@ -96,12 +121,12 @@ class _Reader:
 
 
 def _located(name: str, folder: str = "") -> str:
-    """Return the absolute path of a config: of an installed package, else relative to a folder."""
-    try:
-        if name.startswith(PACKAGE_PREFIX):
-            return str(package_path(name))
-    except LookupError as error:
-        raise ConfigError(str(error.args[0])) from None
+    """Return the absolute path of a config: of an installed package, else relative to a folder.
+
+    Raises LookupError where no such package is installed.
+    """
+    if name.startswith(PACKAGE_PREFIX):
+        return str(package_path(name))
     return os.path.abspath(os.path.join(folder, os.path.expanduser(name)))  # noqa: PTH100, PTH111, PTH118
 
 

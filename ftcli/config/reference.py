@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ftcli.config.explanations import default_text, unknown_key
+from ftcli.config.explanations import default_text, keys_called, unknown_key
 from ftcli.config.json_schema import describe_type, key_schemas
 from ftcli.config.schema import Config, Key, config_type, keys
 from ftcli.errors import ConfigError
@@ -20,7 +20,10 @@ def find_keys(name: str | None, task: str) -> tuple[type[Config], list[Key]]:
     everything = list(keys(schema))
     found = [key for key in everything if name is None or key.path == name or key.path.startswith(f"{name}.")]
     if name is not None and not found:
-        raise ConfigError(unknown_key(tuple(name.split(".")), schema).told)
+        called = keys_called(name, schema)
+        found = [key for key in everything if key.path in called]
+    if name is not None and not found:
+        raise ConfigError(unknown_key(tuple(name.split(".")), schema)[0].told)
     return schema, found
 
 

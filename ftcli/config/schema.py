@@ -123,7 +123,10 @@ class TrainingSection(Section):
     epochs: Positive = setting(3, help="Passes over the train split", trainer=("num_train_epochs",))
     max_steps: Positive | None = setting(None, help="End after this many updates, if that is earlier")
     device: Literal["auto", "cpu"] = setting(
-        "auto", help="auto takes an accelerator where there is one", trainer=("use_cpu", "no_cuda")
+        "auto",
+        help="auto takes an accelerator where there is one",
+        trainer=("use_cpu", "no_cuda"),
+        synonyms={"gpu": "auto", "cuda": "auto", "mps": "auto"},
     )
     batch_size: Positive = setting(
         8, help="Examples an update, over all processes", trainer=("per_device_train_batch_size",)
@@ -134,7 +137,10 @@ class TrainingSection(Section):
         trainer=("gradient_accumulation_steps", "auto_find_batch_size"),
     )
     precision: Precision = setting(
-        "auto", help="Precision of the matrix products; weights stay fp32", trainer=("fp16", "bf16", "tf32")
+        "auto",
+        help="Precision of the matrix products; weights stay fp32",
+        trainer=("fp16", "bf16", "tf32"),
+        synonyms={"float16": "fp16", "bfloat16": "bf16", "float32": "fp32", "half": "fp16", "no": "fp32"},
     )
     max_grad_norm: float | None = setting(None, help="Clip the gradient of the whole update to this norm", gt=0)
 
@@ -143,7 +149,7 @@ class OptimizerSection(Section):
     """AdamW; biases and norms are never decayed."""
 
     name: Literal["adamw"] = setting("adamw", help="The optimizer", trainer=("optim",))
-    learning_rate: float = setting(5e-5, help="Peak learning rate", gt=0)
+    learning_rate: float = setting(5e-5, help="Peak learning rate", gt=0, trainer=("lr",))
     weight_decay: float = setting(0.0, help="Decoupled weight decay", ge=0)
     betas: Annotated[tuple[Beta, Beta], A_LIST] = setting(
         (0.9, 0.999), help="Decay rates of the two moments", trainer=("adam_beta1", "adam_beta2")
@@ -167,7 +173,9 @@ class EvaluationSection(Section):
     """When to evaluate, on what terms, and which score decides."""
 
     every: Literal["epoch", "never"] | Positive = setting(
-        "epoch", help="epoch, a number of updates, or never", trainer=("eval_strategy", "eval_steps")
+        "epoch",
+        help="epoch, a number of updates, or never",
+        trainer=("eval_strategy", "evaluation_strategy", "eval_steps"),
     )
     batch_size: Positive = setting(
         64, help="Examples in one forward pass", changes_result=False, trainer=("per_device_eval_batch_size",)
@@ -220,7 +228,7 @@ class Config(Section):
     logging: LoggingSection = setting(LoggingSection(), help="What is shown", changes_result=False)
     output_dir: str = setting(
         "runs/config",
-        help="The run directory; by default runs/ and the name of the config's file",
+        help="The run directory; of a file that does not say it, runs/ and the file's name",
         changes_result=False,
     )
 

@@ -47,25 +47,21 @@ class Written(NamedTuple):
         return self.source if self.line is None else f"{self.source}:{self.line}"
 
 
-def origin_of(key: str, composition: Composition) -> Written:
-    """Say where the value of a dotted key was written."""
-    mark = composition.mark(tuple(key.rstrip(".").split(".")), exact=True)
-    if mark is None:
-        return Written("default")
-    if mark.source.name == COMMAND_LINE:
-        return Written(f"{COMMAND_LINE}: {mark.source.lines[0]}")
-    return Written(mark.source.name, mark.span.line, mark.span.column)
+def origins_of(key: str, composition: Composition) -> list[Written]:
+    """Say where the value of a dotted key was written: of a mapping, each place that it comes from."""
+    marks = composition.origins_of(tuple(key.rstrip(".").split(".")))
+    found = [
+        Written(f"{COMMAND_LINE}: {mark.source.lines[0]}")
+        if mark.source.name == COMMAND_LINE
+        else Written(mark.source.name, mark.span.line, mark.span.column)
+        for mark in marks
+    ]
+    return list(dict.fromkeys(found)) or [Written("default")]
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return plain values by dotted key; a list is one value."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, dict) and value:
-            found |= flat(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = value
-    return found
+def told_origin(key: str, composition: Composition) -> str:
+    """Say in one line where a value was written."""
+    return ", ".join(dict.fromkeys(map(str, origins_of(key, composition))))
 
 
 class Difference(NamedTuple):
@@ -78,9 +74,15 @@ class Difference(NamedTuple):
 
 def differences(first: Config, second: Config) -> list[Difference]:
     """List the keys that differ, in the order of the schema."""
-    one, two = (flat(config.model_dump(mode="json")) for config in (first, second))
-    return [
-        Difference(key, one.get(key), two.get(key))
-        for key in dict.fromkeys((*one, *two))
-        if one.get(key) != two.get(key)
-    ]
+    one, two = (config.model_dump(mode="json") for config in (first, second))
+    names = [key.path for kind in (type(first), type(second)) for key in keys(kind) if key.section is None]
+    found = [Difference(name, value_at(one, name), value_at(two, name)) for name in dict.fromkeys(names)]
+    return [difference for difference in found if difference.first != difference.second]
+
+
+def value_at(values: Mapping[str, Any], key: str) -> Any:
+    """Return the value of a dotted key; None where a section above it is null."""
+    value: Any = values
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value

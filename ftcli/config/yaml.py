@@ -145,6 +145,13 @@ def _explained(error: pyyaml.MarkedYAMLError) -> YamlError:
             "a colon cannot stand here; see to the indentation, to a blank behind each colon, or to quotes around the "
             "text"
         )
+    if "could not find expected ':'" in told:
+        at, began = began or at, None
+        told = "a key without a value; write a colon and a blank behind the key"
+    if "<block mapping start>" in told or "<block sequence start>" in told or "expected <block end>" in told:
+        told, began = "the indentation does not fit the lines above", None
+    if "scanning a quoted scalar" in told and "end of stream" in told:
+        told = "a quote opens here and never closes"
     if "'\\t'" in told:
         told += "; indent with blanks"
     if "end" in str(error.problem) and "stream" in str(error.problem):
@@ -253,6 +260,8 @@ def _readings(text: str) -> str:
         return f"the number {number} in YAML 1.1, a text in YAML 1.2; write {number}, or {quoted}"
     new = int(text)
     old = str(int(text, 8)) if set(text) <= set("-+01234567") else "a text"
+    if old == str(new):
+        return f"base eight in YAML 1.1, base ten in YAML 1.2; write {new}, or {quoted}"
     return f"{old} in YAML 1.1, {new} in YAML 1.2; write {new}, or {quoted}"
 
 

@@ -140,7 +140,7 @@ def _scan_delimited(lines: _Lines, delimiter: str, quoting: str) -> Iterator[Row
         if not cells and (header is None or len(header) > 1):
             lines.take()  # a blank line is neither header nor row
         elif header is None:
-            header = _checked_header(start, cells)
+            header = _checked_header(start, cells, delimiter)
             lines.take()
         elif len(cells) == len(header):
             yield Row(start, dict(zip(header, cells, strict=True)))
@@ -151,11 +151,16 @@ def _scan_delimited(lines: _Lines, delimiter: str, quoting: str) -> Iterator[Row
             yield BadRow(start, problem, "".join(lines.taken).rstrip("\r\n"))
 
 
-def _checked_header(line: int, cells: list[str]) -> list[str]:
+def _checked_header(line: int, cells: list[str], delimiter: str) -> list[str]:
     if cells[0].startswith(("\udcff\udcfe", "\udcfe\udcff")):
         raise FormatError("is UTF-16; expected UTF-8", RECODE_UTF16)
     if not _is_utf8("".join(cells)):
         raise FormatError(f"line {line}: {NOT_UTF8}", RECODE)
+    other = next((mark for mark in ";\t|" if len(cells) == 1 and mark in cells[0] and mark != delimiter), None)
+    if other is not None:
+        expected = "commas" if delimiter == "," else "tabs"
+        remedy = ". Write it so, for example with pandas: read_csv(FILE, sep=SEPARATOR).to_csv(NEW, index=False)"
+        raise FormatError(f"line {line}: {other!r} separates the cells; expected {expected}", remedy)
     twice = sorted({cell for cell in cells if cells.count(cell) > 1})
     if twice:
         raise FormatError(f"line {line}: the column {twice[0]!r} stands twice; rename one", "")

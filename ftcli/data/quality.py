@@ -149,6 +149,10 @@ def _text(split: _Split, index: int) -> str:
 
 def _warnings_of(name: str, found: SplitQuality, *, is_train: bool) -> list[str]:
     warnings = []
+    if found.num_unlabelled:
+        warnings.append(f"{name}: {found.num_unlabelled:,} of {_count(found.num_rows, 'row')} without a label")
+    if found.num_empty:
+        warnings.append(f"{name}: {_count(found.num_empty, 'row')} with an empty text")
     if found.num_contradicted:
         example = found.examples["contradicted"][0]
         warnings.append(f"{name}: {_count(found.num_contradicted, 'text')} with different labels, such as {example}")

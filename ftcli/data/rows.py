@@ -109,9 +109,6 @@ def require_column(name: str, present: Sequence[str], source: str, role: str) ->
     if name not in present:
         near = get_close_matches(name, present, 1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        separator = next((mark for mark in ";\t|" if len(present) == 1 and mark in present[0]), None)
-        if separator is not None:
-            hint = f" It looks as if {separator!r} separated the columns; write it with commas."
         raise DataError(f"{source}: no column {name!r}; found {', '.join(present)}.{hint} Set data.columns.{role}")
 
 

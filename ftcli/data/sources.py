@@ -77,15 +77,16 @@ def _named_file(data: DataSection, split: str) -> Path:
     """Find the file of a split among `data.files`."""
     assert data.files is not None
     named = (
-        (data.test_split, data.files.test),
-        (data.validation_split, data.files.validation),
-        (data.train_split, data.files.train),
+        (data.test_split, "test", data.files.test),
+        (data.validation_split, "validation", data.files.validation),
+        (data.train_split, "train", data.files.train),
     )
     # One split may play two roles, for example be trained and validated on: any of its files will do.
-    by_split = {name: path for name, path in named if path is not None}
+    by_split = {name: (role, path) for name, role, path in named if path is not None}
     if split not in by_split:
         raise _NoSplitError("data.files", split, list(by_split))
-    return _existing(_located(by_split[split]))
+    role, path = by_split[split]
+    return _existing(_located(path), f"data.files.{role}")
 
 
 def _from_local(path: Path, split: str, data: DataSection, task: Task) -> SplitRows:
@@ -193,9 +194,12 @@ def _located(name: str) -> Path:
         raise DataError(str(error.args[0])) from None
 
 
-def _existing(path: Path) -> Path:
+def _existing(path: Path, key: str) -> Path:
     if not path.is_file():
-        raise DataError(f"{path}: no such file; check data.files")
+        others = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = get_close_matches(path.name, others, 1, cutoff=0.75)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise DataError(f"{path}: no such file.{hint} Check {key}; relative paths start at the working directory")
     if path.suffix not in files.SUFFIXES:
         raise DataError(f"{path}: unknown kind of file; expected one of {', '.join(files.SUFFIXES)}")
     return path

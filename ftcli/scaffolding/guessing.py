@@ -15,6 +15,8 @@ _LABELS = (
     "label labels class category target gold sentiment intent topic stars rating polarity emotion tag y answer "
     "is_duplicate outcome verdict type"
 ).split()
+# Columns that tell rows apart for other reasons.
+_ROLES = ("split", "fold", "partition", "subset", "lang", "language", "source")
 _TEXTS = (
     "text sentence review content body comment message utterance query question tweet post title description "
     "document passage abstract headline"
@@ -71,7 +73,7 @@ class Column:
     @property
     def is_fractional(self) -> bool:
         """Whether it holds numbers that are not whole."""
-        return self.is_numeric and any("." in value and not value.endswith(".0") for value in self.values)
+        return self.is_numeric and any("." in value or "e" in value.lower() for value in self.values)
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,11 @@ class Guess:
     max_length: int
     reasons: dict[str, str]
 
+    @property
+    def has_negative_labels(self) -> bool:
+        """Whether -1 or the like is a class here, as often in sentiments, and does not mark an unlabelled row."""
+        return all(re.fullmatch(r"-?\d+", name) for name in self.labels) and any(name[0] == "-" for name in self.labels)
+
 
 def guess(found: Found, *, text: Sequence[str] = (), label: str | None = None) -> Guess:
     """Guess the columns of a data set, but for those that are given. Raises DataError where nothing fits."""
@@ -98,6 +105,8 @@ def guess(found: Found, *, text: Sequence[str] = (), label: str | None = None) -
     for name in (*text, *([label] if label else [])):
         if name not in columns:
             raise DataError(f"no column {name!r} that holds one text a row; found {_told(train)}")
+    if len(text) > 2 or len(set(text)) < len(text) or label in text:
+        raise DataError("one text, or two, and a label: each a column of its own; give --text once or twice")
     reasons = {"text": "as you said", "label": "as you said"}
     if label is None:
         label, reasons["label"] = _guess_label(columns, text, train)
@@ -138,6 +147,7 @@ def _guess_label(columns: Mapping[str, Column], texts: Sequence[str], train: Sam
         and column.words <= 4
         and not column.is_fractional
         and not (_IDS.match(column.leaf) and column.distinct > 2)
+        and column.leaf not in _ROLES
     ]
     if not candidates:
         raise DataError(

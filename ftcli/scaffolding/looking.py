@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -78,17 +79,17 @@ def look(source: str, configuration: str | None = None) -> Found:
 
     configuration: of a data set of the Hub that has several. Raises DataError or ModelError if there is nothing.
     """
-    path = Path(source)
+    path = Path(os.path.expanduser(source))  # noqa: PTH111 - Path.expanduser raises for the ~ of an unknown user
+    if not os.path.exists(path) and (not is_on_hub(source) or path.suffix in SUFFIXES):  # noqa: PTH110 - any text
+        raise DataError(f"{source}: no such file or folder")
     if path.is_file():
         if path.suffix not in SUFFIXES:
             raise DataError(f"{source}: unknown kind of file; expected one of {', '.join(SUFFIXES)}")
-        return Found(path.stem, {"files": {"train": source}}, {"train": _sample(path)})
+        return Found(path.stem, {"files": {"train": str(path)}}, {"train": _sample(path)})
     if path.is_dir() and ((path / "dataset_dict.json").exists() or (path / "dataset_info.json").exists()):
         return _look_at_saved(path)
     if path.is_dir():
         return _look_at_folder(path)
-    if not is_on_hub(source) or path.suffix in SUFFIXES:
-        raise DataError(f"{source}: no such file or folder")
     return _look_at_hub(source, configuration)
 
 

@@ -31,17 +31,21 @@ def setting(
     changes_result: bool = True,
     trainer: tuple[str, ...] = (),
     expected: str | None = None,
+    synonyms: dict[str, str] | None = None,
     **limits: Any,
 ) -> Any:
     """Declare one key: the one place where its default, its help and its limits are written.
 
     changes_result: False for a key that may differ between two runs with the same numbers.
     trainer: the names that transformers' TrainingArguments uses for it, offered as a correction.
-    expected: what may be written, where its type does not say it. limits: Pydantic's constraints, such as ge and lt.
+    expected: what may be written, where its type does not say it. synonyms: what people write, and what it is called
+    here. limits: Pydantic's constraints, such as ge and lt.
     """
     extra: dict[str, Any] = {"changes_result": changes_result, "trainer": list(trainer)}
     if expected is not None:
         extra["expected"] = expected
+    if synonyms is not None:
+        extra["synonyms"] = synonyms
     return Field(default, description=help, json_schema_extra=extra, **limits)
 
 

@@ -59,6 +59,8 @@ def _lengths(rows: SplitRows, task: Task, tokenization: Tokenization) -> SplitSt
     columns = {name: rows.column(name) for name in task.text_columns}
     kept = [i for i in range(len(rows)) if not any(is_empty(values[i]) for values in columns.values())]
     texts = {name: [values[i] for i in kept] for name, values in columns.items()}
+    if not kept:
+        return SplitStatistics(len(rows), 0, 0, 0.0, {})
     return SplitStatistics.of(encode_texts(texts, task, LabelSet(()), tokenization))
 
 
@@ -93,7 +95,10 @@ def _render(record: Mapping[str, Any]) -> Group:
 
     row("rows", (f"{split['num_rows']:,}" for split in splits.values()))
     row("labels", map(_labels, splits.values()))
-    row("majority class", (f"accuracy {split['majority_accuracy']:.4f}" for split in splits.values()))
+    row(
+        "majority class",
+        (f"accuracy {split['majority_accuracy']:.4f}" if split["labels"] else "-" for split in splits.values()),
+    )
     row("tokens a row", map(_quantiles, splits.values()))
     row("truncated", (f"{split['truncated_share']:.2%} after {split['max_length']}" for split in splits.values()))
     for title, name in (

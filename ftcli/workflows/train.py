@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from ftcli.config.checks import long_warmup
 from ftcli.config.loading import load_config
 from ftcli.config.schema import Config
 from ftcli.console import Console
-from ftcli.errors import ConfigError, FtcliError, TrainingStoppedError
+from ftcli.errors import FtcliError, TrainingStoppedError
 from ftcli.experiments import Experiment, prepare_experiment
 from ftcli.hardware import start
 from ftcli.launching import check_devices, check_launch
 from ftcli.metrics.scoring import check_hub_metrics
 from ftcli.modeling import BuiltModel
+from ftcli.optimization import check_schedule
 from ftcli.runs import check_free
 from ftcli.tracking import check_trackers
 from ftcli.training import Learner
@@ -90,6 +90,8 @@ def dry_run(
     experiment = prepare_training(config, console, allow_remote_code=allow_remote_code)
     learner, built = _build(experiment)
     console.fields("ftcli train --dry-run", header(experiment, built))
+    for warning in data_warnings(experiment):
+        console.warn(warning)
     features = experiment.splits[experiment.config.data.train_split].features
     plan = experiment.plan
     micro_batch = learner.cut(next(iter(plan)).features)[experiment.processes.rank][0]
@@ -121,9 +123,7 @@ def prepare_training(config: Config, console: Console, *, allow_remote_code: boo
     if config.evaluation.every != "never":
         names.append(config.data.validation_split)
     experiment = prepare_experiment(config, names, allow_remote_code=allow_remote_code)
-    warmup, num_updates = config.scheduler.warmup_steps, experiment.plan.num_updates
-    if warmup >= max(1, num_updates):
-        raise ConfigError(f"{long_warmup(config, num_updates).told}; see training.epochs")
+    check_schedule(config.scheduler, num_updates=experiment.plan.num_updates)
     if experiment.processes.is_main:
         check_hub_metrics(experiment.metrics)
     return experiment

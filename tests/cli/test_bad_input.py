@@ -222,7 +222,7 @@ CASES = [
     Case(
         "no such file",
         nothing,
-        ("no.csv: no such file; check data.files",),
+        ("no.csv: no such file. Check data.files.train",),
         {"path": None, "files": {"train": "{folder}/no.csv"}},
     ),
     Case(

@@ -55,6 +55,38 @@ def test_problems_can_be_read_by_programs() -> None:
     ]
 
 
+def test_without_a_config_nothing_is_valid() -> None:
+    done = invoke("validate", "training.epochs=1")
+
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "error: no CONFIG to check" in done.stderr
+    assert invoke("validate", "no=such.yaml").exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["a" * 300 + ".yaml", "sub", "\x1b.yaml", "x\ny.yaml"])
+def test_a_name_that_is_no_file_is_one_error(name: str, folder: Path) -> None:
+    (folder / "sub").mkdir()
+
+    done = invoke("validate", name)
+
+    assert (done.exit_code, type(done.exception)) == (2, SystemExit)
+
+
+@pytest.mark.parametrize("override", ["\udcff=1", "a\nb=1", "tr\x1b[31mx=1"])
+def test_an_override_that_cannot_be_printed_is_one_error(override: str) -> None:
+    done = invoke("validate", "good.yaml", override)
+
+    assert (done.exit_code, type(done.exception)) == (2, SystemExit)
+    assert "\x1b" not in done.stderr
+
+
+def test_data_in_the_place_of_a_config_is_recognised(pair_data: Path) -> None:
+    assert (
+        f"it looks like data: ftcli init {pair_data / 'train.csv'}"
+        in invoke("validate", pair_data / "train.csv").stderr
+    )
+
+
 def test_overrides_are_laid_over_each() -> None:
     assert invoke("validate", "good.yaml", "seed=x").exit_code == 2
 
@@ -86,8 +118,10 @@ def test_origins_are_shown() -> None:
     record = json.loads(invoke("config", "show", "good.yaml", "seed=7", "--origin", "--format", "json").stdout)
 
     assert "  # command line: seed=7" in text
-    assert record["data.path"] == {"value": "nyu-mll/glue", "source": "good.yaml", "line": 2, "column": 14}
-    assert record["training.epochs"] == {"value": 3, "source": "default", "line": None, "column": None}
+    place = {"source": "good.yaml", "line": 2, "column": 14}
+    assert record["data.path"] == {"value": "nyu-mll/glue", "origins": [place]}
+    default = {"source": "default", "line": None, "column": None}
+    assert record["training.epochs"] == {"value": 3, "origins": [default]}
 
 
 def test_a_runs_config_differs_from_its_source_only_in_the_overrides(write_config: ConfigWriter, folder: Path) -> None:
@@ -164,7 +198,7 @@ def test_a_warm_up_that_is_longer_than_the_run_is_shown_with_its_keys(write_conf
     done = invoke("validate", write_config(), "--deep", "scheduler.warmup_steps=50")
 
     assert done.exit_code == 2
-    assert "50 updates of warm-up in a run of at most 12: the learning rate would never reach its peak" in done.stderr
+    assert "50 updates of warm-up in a run of 12: the learning rate would never reach its peak" in done.stderr
     assert "    | scheduler.warmup_steps=50\n" in done.stderr
 
 

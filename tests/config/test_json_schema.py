@@ -30,12 +30,13 @@ NOT_OF_THE_SCHEMA = set(
     warm-up-that-the-schedule-ignores warm-up-longer-than-training path-and-files neither-path-nor-files
     hub-key-of-local-data label-named-twice patience-without-evaluations validation-split-is-the-train-split
     base-that-is-missing circle problem-in-a-base contradiction-with-a-base
+    column-named-twice direction-of-a-known-metric package-that-is-missing base-that-is-empty
     duplicate-key duplicate-section base-sixty date
     override-of-a-misspelt-key override-with-a-wrong-value override-without-a-value override-that-is-not-yaml
     """.split()
 )
-# JSON has no such numbers.
-NOT_IN_JSON = {"not-a-number", "out-of-the-range-of-floats"}
+# JSON has no such numbers, and takes 2.0 for a whole one.
+NOT_IN_JSON = {"not-a-number", "out-of-the-range-of-floats", "whole-number-with-a-point"}
 
 
 def test_the_committed_schema_is_current() -> None:

@@ -9,7 +9,7 @@ import pytest
 from ftcli.config.loading import compose, load_config
 from ftcli.config.reference import as_markdown, as_text, find_keys, records
 from ftcli.config.schema import DEFAULT_TASK, config_type, keys
-from ftcli.config.showing import Difference, config_text, differences, origin_of
+from ftcli.config.showing import Difference, config_text, differences, told_origin
 from ftcli.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +33,7 @@ def three_levels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_each_value_says_where_it_was_written(three_levels: Path) -> None:
     config, composition = compose("mine.yaml", ["training.max_steps=7"])
 
-    lines = config_text(config, lambda key: str(origin_of(key, composition))).splitlines()
+    lines = config_text(config, lambda key: told_origin(key, composition)).splitlines()
     told = {line.partition(":")[0].strip(): line.partition("# ")[2] for line in lines}
     assert told["name_or_path"] == "company.yaml:1"
     assert told["batch_size"] == "default"  # the one of evaluation, which comes last
@@ -46,7 +46,7 @@ def test_each_value_says_where_it_was_written(three_levels: Path) -> None:
 
 def test_a_shown_config_with_origins_is_a_config(three_levels: Path, tmp_path: Path) -> None:
     config, composition = compose("mine.yaml", ["training.max_steps=7"])
-    (tmp_path / "shown.yaml").write_text(config_text(config, lambda key: str(origin_of(key, composition))))
+    (tmp_path / "shown.yaml").write_text(config_text(config, lambda key: told_origin(key, composition)))
 
     assert load_config("shown.yaml") == config
 
@@ -72,7 +72,31 @@ def test_the_difference_is_what_was_overridden(three_levels: Path) -> None:
 def test_a_key_of_one_side_only_is_a_difference(three_levels: Path) -> None:
     one, two = load_config("mine.yaml"), load_config("mine.yaml", ["scheduler.options.num_cycles=2"])
 
-    assert Difference("scheduler.options.num_cycles", None, 2) in differences(one, two)
+    assert differences(one, two) == [Difference("scheduler.options", {}, {"num_cycles": 2})]
+
+
+def test_a_section_that_one_side_lacks_is_null_there(three_levels: Path) -> None:
+    one, two = load_config("mine.yaml"), load_config("mine.yaml", ["data.path=null", "data.files.train=/a.csv"])
+
+    assert differences(one, two) == [
+        Difference("data.path", "nyu-mll/glue", None),
+        Difference("data.files.train", None, "/a.csv"),
+    ]
+
+
+def test_a_mapping_of_several_origins_names_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.yaml").write_text("scheduler: {name: polynomial, options: {num_cycles: 2, power: 3}}\n")
+    (tmp_path / "b.yaml").write_text(
+        "extends: a.yaml\nmodel: {name_or_path: m}\ndata: {path: p, columns: {text: t}}\n"
+        "scheduler: {options: {power: 9}}\n"
+    )
+
+    _, composition = compose("b.yaml", ["scheduler.options.lr_end=0"])
+
+    assert told_origin("scheduler.options", composition) == (
+        "a.yaml:1, b.yaml:4, command line: scheduler.options.lr_end=0"
+    )
 
 
 def test_the_reference_has_every_key_once() -> None:

@@ -54,6 +54,12 @@ def test_minus_one_and_empty_texts_are_counted_not_refused(tmp_path: Path) -> No
     assert (found.num_unlabelled, found.num_empty, found.labels) == (1, 2, {"1": 2, "0": 1})
 
 
+def test_a_split_without_labels_is_told(tmp_path: Path) -> None:
+    quality = look(tmp_path, GOOD, [(text, "") for text, _ in HELD])
+
+    assert quality.warnings == ["validation: 100 of 100 rows without a label"]
+
+
 def test_a_repeated_text_is_told_with_its_lines(tmp_path: Path) -> None:
     quality = look(tmp_path, [*GOOD, ("Text  NUMBER 3", "b"), ("text number 3", "b")], HELD)
 

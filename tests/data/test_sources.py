@@ -354,7 +354,7 @@ def test_other_quoting_of_the_same_file_has_another_fingerprint(tmp_path: Path) 
 def test_another_separator_is_seen(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("text;label\na cat;x\n", encoding="utf-8")
 
-    assert "It looks as if ';' separated the columns; write it with commas" in problem(path=str(tmp_path))
+    assert "line 1: ';' separates the cells; expected commas" in problem(path=str(tmp_path))
 
 
 def test_a_column_of_many_values_is_hardly_a_label(tmp_path: Path) -> None:

@@ -200,6 +200,64 @@ def test_what_is_no_data_is_told(folder: Path, source: str, told: str) -> None:
         init(source, console=QUIET)
 
 
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [("a\nb", ("x\nseed: 7 #", "y")), ("a  # b", ("u\x85v", "w")), ("a: b", ("'q'", '"r"')), ("#", ("no", "~"))],
+)
+def test_whatever_the_data_says_the_config_says_it_too(
+    folder: Path, tiny_model: Path, name: str, labels: tuple[str, str]
+) -> None:
+    table = write_table(folder / "odd.csv", ("text", name), [(f"a cat {n}", labels[n % 2]) for n in range(20)])
+
+    record = init(str(table), text=["text"], label=name, model=str(tiny_model), console=QUIET)
+
+    config = load_config("ftcli.yaml")
+    columns: Any = config.data.columns
+    assert (columns.label, config.seed, set(record["labels"])) == (name, 42, set(labels))
+
+
+def test_minus_one_is_a_class_where_it_is_one(folder: Path, tiny_model: Path) -> None:
+    rows = [(f"a cat {n}", n % 3 - 1) for n in range(30)]
+    init(str(write_table(folder / "t.csv", ("text", "sentiment"), rows)), model=str(tiny_model), console=QUIET)
+
+    assert load_config("ftcli.yaml").data.labels == ("-1", "0", "1")
+    assert dry_run("ftcli.yaml", console=QUIET)["num_updates"] > 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "label", "told"),
+    [
+        ([(f"a cat {n}", f"{n % 2}.0") for n in range(20)], "label", "labels are fractional numbers"),
+        ([(f"a cat {n}", f"name {n}") for n in range(30)], "label", "different labels in 30 rows"),
+        ([(f"a cat {n}", "same") for n in range(30)], "label", "a classifier needs at least two"),
+        ([(f"a cat {n}", n % 2) for n in range(30)], "text", "each a column of its own"),
+    ],
+)
+def test_what_would_not_train_is_told_and_leaves_nothing(
+    folder: Path, tiny_model: Path, rows: list[tuple[Any, ...]], label: str, told: str
+) -> None:
+    table = write_table(folder / "t.csv", ("text", "label"), rows)
+
+    with pytest.raises(DataError, match=told):
+        init(str(table), text=["text"], label=label, model=str(tiny_model), console=QUIET)
+
+    assert [path.name for path in folder.iterdir()] == ["t.csv"]
+
+
+def test_a_validation_file_without_the_label_is_told(folder: Path, tiny_model: Path) -> None:
+    write_table(folder / "d" / "train.csv", ("text", "label"), reviews())
+    write_table(folder / "d" / "validation.csv", ("text", "other"), reviews())
+
+    with pytest.raises(DataError, match=r"validation\.csv: no column 'label'"):
+        init("d", model=str(tiny_model), console=QUIET)
+
+
+@pytest.mark.parametrize("output", ["nowhere/x.yaml", "a" * 300 + ".yaml"])
+def test_an_output_that_cannot_be_written_is_one_error(folder: Path, tiny_model: Path, output: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be written"):
+        init(one_text(folder), output=output, model=str(tiny_model), console=QUIET)
+
+
 def test_the_command_says_what_it_guessed_and_why(folder: Path) -> None:
     done = run_ftcli("init", one_text(folder), "-o", "mine.yaml", cwd=folder)
 

@@ -52,3 +52,14 @@ def test_truncation_is_told(leaky: Path) -> None:
 
     assert record["splits"]["train"]["truncated_share"] == 1.0
     assert any("100.0% of the rows are truncated after 4 tokens" in line for line in record["warnings"])
+
+
+def test_a_split_of_empty_texts_is_described(write_config: ConfigWriter, tmp_path: Path) -> None:
+    write_table(tmp_path / "gaps" / "train.csv", ("text", "label"), [("a cat", 0), ("a dog", 1)])
+    write_table(tmp_path / "gaps" / "test.csv", ("text", "label"), [("", ""), ("", "")])
+    config = write_config(data={"path": str(tmp_path / "gaps"), "columns": {"text": "text"}})
+
+    record = inspect_data(config, console=Console())
+
+    assert record["splits"]["test"]["num_empty"] == 2
+    assert "test: 2 of 2 rows without a label" in record["warnings"]
