@@ -7,15 +7,42 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from ftcli import __version__
 from ftcli.console import Console
 from ftcli.errors import EXIT_INTERRUPTED, FtcliError
 
+# In the order in which a person needs them.
+_PANELS = {
+    "Begin": ("init", "inspect-data", "inspect-batch", "config", "validate", "doctor"),
+    "Train": ("train", "eval"),
+    "Use": ("predict", "runs", "push"),
+}
+
+
+class _Group(TyperGroup):
+    """Lists the verbs in panels, the first steps first."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the verbs in the order of the panels, and those of none at the end."""
+        places = {name: place for place, name in enumerate(name for names in _PANELS.values() for name in names)}
+        return sorted(super().list_commands(ctx), key=lambda name: places.get(name, len(places)))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a verb that knows its panel."""
+        command: Any = super().get_command(ctx, cmd_name)
+        panel = next((panel for panel, names in _PANELS.items() if cmd_name in names), None)
+        if command is not None and panel is not None:
+            command.rich_help_panel = panel
+        return command
+
+
 app = typer.Typer(
+    cls=_Group,
     help="Fine-tune Hugging Face encoders from one YAML file.",
     no_args_is_help=True,
     rich_markup_mode="rich",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +10,7 @@ import typer
 
 from ftcli.cli.app import Json, Quiet, RemoteCode, Verbose, app, exit_codes
 from ftcli.cli.overrides import Verb, complete_config, complete_overrides
+from ftcli.cli.verbs import config_file, tell_hub
 from ftcli.console import Console, to_json
 
 if TYPE_CHECKING:
@@ -178,8 +178,6 @@ def _check(name: str, overrides: list[str], console: Console, *, deep: bool, all
 
     config, composition = compose(config_file(name), overrides)
     if deep:
-        from ftcli.cli.verbs import tell_hub
-
         tell_hub(config, console)
         from ftcli.workflows.train import prepare_training
 
@@ -200,9 +198,3 @@ def _problems(error: Any) -> list[dict[str, Any]]:
             place = {"file": mark.source.name, "line": mark.span.line, "column": mark.span.column}
         rows.append({**place, "key": problem.key or None, "message": problem.message})
     return rows
-
-
-def config_file(name: str) -> str:
-    """Return the config of a run for its directory; any other name as it is."""
-    inside = os.path.join(name, "config.yaml")  # noqa: PTH118 - os.path bears names that are no path
-    return inside if os.path.isfile(inside) else name  # noqa: PTH113

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,11 +54,17 @@ def tell_hub(config: Config, console: Console) -> None:
         console.info(note)
 
 
+def config_file(name: str) -> str:
+    """Return the config of a run for its directory; any other name as it is."""
+    inside = os.path.join(name, "config.yaml")  # noqa: PTH118 - os.path bears names that are no path
+    return inside if os.path.isfile(inside) else name  # noqa: PTH113
+
+
 def load_to_look(config: str, overrides: list[str] | None, console: Console) -> tuple[Config, Composition]:
     """Load a config, and break the silence before the imports of what looks at its data."""
     from ftcli.config.loading import compose
 
-    loaded, composition = compose(config, overrides or ())
+    loaded, composition = compose(config_file(config), overrides or ())
     tell_hub(loaded, console)
     tell_start(console)
     return loaded, composition

@@ -89,8 +89,11 @@ def data_warnings(experiment: Experiment) -> list[str]:
     quality = examine(
         {name: split.rows for name, split in splits.items()}, experiment.task, train=experiment.config.data.train_split
     )
+    train = splits[experiment.config.data.train_split]
+    absent = [label for label, count in label_counts(train.features, experiment.labels).items() if not count]
+    unseen = [f"{train.name}: no row of {', '.join(map(repr, absent))}, which data.labels names"] if absent else []
     shares = {name: float(split.features.truncated.mean()) for name, split in splits.items()}
-    return [*quality.warnings, *truncation_warnings(shares, experiment.tokenization.max_length)]
+    return [*unseen, *quality.warnings, *truncation_warnings(shares, experiment.tokenization.max_length)]
 
 
 def _describe_split(split: PreparedSplit) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from conftest import ConfigWriter, write_table
+from typer.testing import CliRunner
 
+from ftcli.cli import app
 from ftcli.console import Console
 from ftcli.workflows.inspect_data import inspect_data
 from ftcli.workflows.train import train
@@ -45,6 +48,21 @@ def test_train_says_at_its_head_what_is_odd(leaky: Path, capsys: pytest.CaptureF
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
     assert told[0].startswith("warning: validation: 2 rows; one of them moves accuracy by 50.0 points")
     assert "have a text of train" in told[1]
+
+
+def test_a_label_that_no_row_has_is_told(leaky: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(leaky, ["data.labels=[bad, good, neither]"], console=Console(quiet=True))
+
+    assert "warning: train: no row of 'neither', which data.labels names" in capsys.readouterr().err
+
+
+def test_a_run_can_be_looked_at_by_its_directory(leaky: Path, tmp_path: Path) -> None:
+    train(leaky, console=Console(quiet=True))
+
+    done = CliRunner().invoke(app, ["inspect-data", str(tmp_path / "run"), "--json"])
+
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["splits"]["train"]["num_rows"] == 20
 
 
 def test_truncation_is_told(leaky: Path) -> None:
