@@ -13,22 +13,22 @@ MAX_PROBLEMS_SHOWN = 20
 
 
 class FtcliError(Exception):
-    """An error that is explained to the user instead of shown as a traceback."""
+    """An error that is explained to the user instead of shown as a traceback.
 
-    exit_code = 1
-
-
-class ConfigError(FtcliError):
-    """The config, an override or the way the command was launched is wrong.
-
-    problems: each of them apart, where a config was checked.
+    problems: each of them apart, where they are known to have places in a config.
     """
 
-    exit_code = 2
+    exit_code = 1
 
     def __init__(self, message: str, problems: Sequence[Any] = ()) -> None:
         super().__init__(message)
         self.problems = tuple(problems)
+
+
+class ConfigError(FtcliError):
+    """The config, an override or the way the command was launched is wrong."""
+
+    exit_code = 2
 
 
 class LaunchError(ConfigError):

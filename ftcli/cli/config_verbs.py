@@ -187,14 +187,14 @@ def _check(name: str, overrides: list[str], console: Console, *, deep: bool, all
 
 def _problems(error: Any) -> list[dict[str, Any]]:
     """Return each problem of an error, for programs."""
-    problems = getattr(error, "problems", ())
-    if not problems:
+    if not error.problems:
         return [{"file": None, "line": None, "column": None, "key": None, "message": str(error)}]
     rows = []
-    for problem in problems:
+    for problem in error.problems:
         mark = problem.marks[0] if problem.marks else None
         place = {"file": None, "line": None, "column": None}
         if mark is not None:
             place = {"file": mark.source.name, "line": mark.span.line, "column": mark.span.column}
-        rows.append({**place, "key": problem.key or None, "message": problem.message})
+        key = problem.key or (mark.label if mark is not None else None) or None
+        rows.append({**place, "key": key, "message": problem.message})
     return rows

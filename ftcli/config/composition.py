@@ -87,17 +87,22 @@ class Composition:
         try:
             yield
         except (ConfigError, DataError) as error:
-            if not getattr(error, "problems", ()):
-                error.args = ("\n".join((str(error), *self._places_of(str(error)))),)
+            marks = self._named_in(str(error))
+            if marks and not error.problems:
+                error.problems = (Problem((), str(error), marks=tuple(marks)),)
+                shown = (
+                    line
+                    for mark in marks
+                    for line in (f"{where(mark)}: {mark.label}", *excerpt([mark._replace(label="")]))
+                )
+                error.args = ("\n".join((str(error), *shown)),)
             raise
 
-    def _places_of(self, message: str) -> Iterator[str]:
-        named = dict.fromkeys(re.findall(r"\b[a-z_]+(?:\.[a-z_]+)+\b", message))
-        for key in named:
-            mark = self.mark(tuple(key.split(".")), exact=True)
-            if mark is not None:
-                yield f"{where(mark)}: {key}"
-                yield from excerpt([mark])
+    def _named_in(self, message: str) -> list[Mark]:
+        """Find the keys that a message names, where they are written."""
+        keys = dict.fromkeys(re.findall(r"\b[a-z_]+(?:\.[a-z_]+)+\b", message))
+        found = [(key, self.mark(tuple(key.split(".")), exact=True)) for key in keys]
+        return [mark._replace(label=key) for key, mark in found if mark is not None]
 
     def stop_if_wrong(self) -> None:
         """Raise all problems as one ConfigError."""

@@ -100,7 +100,9 @@ def test_deep_looks_at_data_and_model(write_config: ConfigWriter, pair_data: Pat
 
     [row] = json.loads(done.stdout)["configs"]
     assert done.exit_code == 3
-    assert "no column 'sentence3'" in row["problems"][0]["message"]
+    [problem] = row["problems"]
+    assert "no column 'sentence3'" in problem["message"]
+    assert (problem["file"], problem["line"], problem["key"]) == (str(wrong), 6, "data.columns.text")
 
 
 def test_a_config_is_shown_as_yaml_and_as_json() -> None:
