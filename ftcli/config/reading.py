@@ -69,7 +69,8 @@ class _Reader:
                 there = _located(base.written, os.path.dirname(path))  # noqa: PTH120 - a path as text, all through
             except LookupError as error:
                 self._stop(base, str(error.args[0]))
-            self.read(_shown(there), there, base, (*chain, path))
+            shown_base = base.written if base.written.startswith(PACKAGE_PREFIX) else _shown(there)
+            self.read(shown_base, there, base, (*chain, path))
         self.composition.lay(document.value, origins)
 
     def _bases(self, named: Any, origins: Mapping[Path, Origin]) -> list[_Asked]:

@@ -132,3 +132,14 @@ def test_a_section_is_explained_with_its_keys() -> None:
 def test_a_key_that_does_not_exist_is_answered_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"^training\.epoch: unknown key; did you mean epochs\?$"):
         find_keys("training.epoch", DEFAULT_TASK)
+
+
+def test_a_recipe_of_a_package_is_named_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(
+        "extends: package:ftcli/recipes/small-data.yaml\nmodel: {name_or_path: m}\ndata: {path: p, columns: {text: t}}\n"
+    )
+
+    _, composition = compose("mine.yaml")
+
+    assert told_origin("optimizer.weight_decay", composition) == "package:ftcli/recipes/small-data.yaml:6"
