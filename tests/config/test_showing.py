@@ -137,7 +137,8 @@ def test_a_key_that_does_not_exist_is_answered_with_the_nearest() -> None:
 def test_a_recipe_of_a_package_is_named_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text(
-        "extends: package:ftcli/recipes/small-data.yaml\nmodel: {name_or_path: m}\ndata: {path: p, columns: {text: t}}\n"
+        "extends: package:ftcli/recipes/small-data.yaml\n"
+        "model: {name_or_path: m}\ndata: {path: p, columns: {text: t}}\n"
     )
 
     _, composition = compose("mine.yaml")
