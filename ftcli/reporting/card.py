@@ -69,8 +69,9 @@ def _metadata(title: str, config: Config, evaluation: Mapping[str, Any]) -> str:
 
 def _summary(config: Config, data: Mapping[str, Any]) -> str:
     labels = data[config.data.train_split]["labels"]
-    what = f"{config.task.replace('-', ' ')} with {len(labels)} labels: {_listed(labels)}"
-    return f"`{_named(config.model.name_or_path)}`, fine-tuned for {what}."
+    what = f"{config.task.replace('-', ' ')} with {len(labels)} labels: {_listed(f'`{label}`' for label in labels)}"
+    positive = f" The positive class is `{list(labels)[-1]}`." if len(labels) == 2 else ""
+    return f"`{_named(config.model.name_or_path)}`, fine-tuned for {what}.{positive}"
 
 
 def _usage(config: Config) -> str:
@@ -119,13 +120,21 @@ def _recipe(config: Config, environment: Mapping[str, Any], evaluation: Mapping[
         "examples an update": training.batch_size,
         "optimizer": f"AdamW, learning rate {optimizer.learning_rate}, weight decay {optimizer.weight_decay}, betas "
         f"{optimizer.betas}, epsilon {optimizer.epsilon}",
-        "schedule": f"{schedule.name}, warm-up {schedule.warmup_steps}",
+        "schedule": f"{schedule.name}, warm-up over {_warmup(schedule.warmup_steps)}",
         "gradient clipping": training.max_grad_norm or "none",
         "seed": config.seed,
-        "computed on": f"{environment['num_processes']} process(es), {execution['device']}, {execution['precision']}",
+        "computed on": f"{_processes(environment['num_processes'])}, {execution['device']}, {execution['precision']}",
         "versions": f"ftcli {environment['ftcli']}, torch {packages['torch']}, transformers {packages['transformers']}",
     }
     return _table(("", ""), [(name, str(value)) for name, value in facts.items()])
+
+
+def _warmup(steps: float) -> str:
+    return f"{steps:.0%} of the updates" if 0 < steps < 1 else f"{steps:,.0f} updates"
+
+
+def _processes(number: int) -> str:
+    return "one process" if number == 1 else f"{number} processes"
 
 
 def _limits(config: Config, data: Mapping[str, Any], evaluation: Mapping[str, Any], max_length: int) -> str:

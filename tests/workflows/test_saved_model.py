@@ -163,6 +163,12 @@ def test_the_card_gives_scores_with_n_beside_the_majority_class(card: Any, run: 
     assert f"(n = {best['num_examples']})" in card.text
 
 
+def test_the_card_says_which_class_is_positive_and_how_it_was_trained(card: Any) -> None:
+    assert "with 2 labels: `different`, `same`. The positive class is `same`." in card.text
+    assert "| schedule | linear, warm-up over 0 updates |" in card.text
+    assert "| computed on | one process, cpu, fp32 |" in card.text
+
+
 def test_the_majority_class_has_the_score_of_always_answering_with_it(run: Path) -> None:
     best = json.loads((run / "best.json").read_text(encoding="utf-8"))
     predictions = (run / "predictions" / "validation.jsonl").read_text(encoding="utf-8").splitlines()
