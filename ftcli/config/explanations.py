@@ -21,9 +21,13 @@ def explain(error: ValidationError, values: Mapping[str, Any], schema: type[Conf
 
     A key that allows several kinds of values fails once for each; those findings become one problem.
     """
+    return _explain(error.errors(include_url=False), values, schema)
+
+
+def _explain(findings: Sequence[Any], values: Mapping[str, Any], schema: type[Config]) -> list[Problem]:
     by_path: dict[Path, set[str]] = {}
     known = {key.path for key in keys(schema)}
-    for finding in error.errors(include_url=False):
+    for finding in findings:
         path = _key_path(finding["loc"], values, known)
         # An item that a list lacks is a matter of the list.
         is_item = isinstance(finding["loc"][-1], int)
@@ -39,12 +43,27 @@ def explain(error: ValidationError, values: Mapping[str, Any], schema: type[Conf
             problems.append(Problem(path, "unknown key", is_about_key=True))  # it is only counted
         elif _is_unknown(by_path[path]):
             problem, name = unknown_key(path, schema)
-            problems.append(problem)
+            problems += [problem, *_inside(path, name, values, schema)]
             meant.add((*path[:-1], name))
         else:
             problems.append(_problem(path, by_path[path], values, schema))
     # What a misspelt key was meant to be is not missing as well.
     return [problem for problem in problems if not (problem.path in meant and problem.message == _MISSING)]
+
+
+def _inside(path: Path, meant: str, values: Mapping[str, Any], schema: type[Config]) -> list[Problem]:
+    """Check what stands in a misspelt section as the section that was meant."""
+    name = str(path[0])
+    if len(path) > 1 or not isinstance(values[name], dict) or meant not in schema.model_fields or meant in values:
+        return []
+    renamed = {**{key: value for key, value in values.items() if key != name}, meant: values[name]}
+    try:
+        schema.model_validate(renamed)
+    except ValidationError as error:
+        findings = [finding for finding in error.errors(include_url=False) if finding["loc"][0] == meant]
+        found = _explain(findings, renamed, schema)
+        return [problem._replace(path=(name, *problem.path[1:])) for problem in found]
+    return []
 
 
 _MISSING = "required, and missing"
