@@ -1,4 +1,4 @@
-"""`doctor`: is this machine ready? Versions, device, threads, disk, caches, the Hub, and one real update."""
+"""`doctor`: is this machine ready? Versions, device, threads, disk, caches, the Hub, and a tiny model trained."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _login() -> Check:
 
 
 def _step(execution: Execution) -> Check:
-    """Train a tiny BERT for one update, as a run would."""
+    """Train a tiny BERT for two updates, as a run would: the second shows what the first did."""
     import torch
     from transformers import BertConfig, BertForSequenceClassification
 

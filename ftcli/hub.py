@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from ftcli.config.checks import is_on_hub
 from ftcli.config.schema import Config
+from ftcli.console import Console
 from ftcli.errors import ModelError
 
 MODEL, DATA = "model", "data set"
@@ -69,6 +70,13 @@ def check_hub(needed: Iterable[Repository]) -> str | None:
             "download, or name local ones with model.name_or_path and data.path"
         )
     return f"{why_offline()}: working from the cache"
+
+
+def tell_hub(config: Config, console: Console) -> None:
+    """See that what a run needs of the Hub can be had, and say so where that is the cache. Raises ModelError if not."""
+    note = check_hub(needed_repositories(config))
+    if note:
+        console.info(note)
 
 
 def is_online() -> bool:

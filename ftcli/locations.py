@@ -6,6 +6,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 PACKAGE_PREFIX = "package:"
+# The config that `init` writes and that `train` takes, where none is named.
+DEFAULT_CONFIG = "ftcli.yaml"
 
 
 def package_path(name: str) -> Path:

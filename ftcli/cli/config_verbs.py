@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from ftcli.cli.app import Json, Quiet, RemoteCode, Verbose, app, exit_codes
-from ftcli.cli.overrides import Verb, complete_config, complete_overrides
-from ftcli.cli.verbs import config_file, tell_hub
+from ftcli.cli.overrides import Verb, complete_config
+from ftcli.cli.verbs import Overrides, config_file
 from ftcli.console import Console, to_json
-
-if TYPE_CHECKING:
-    pass
 
 config_app = typer.Typer(no_args_is_help=True, help="Show, compare and explain configs.")
 app.add_typer(config_app, name="config")
@@ -22,15 +19,6 @@ app.add_typer(config_app, name="config")
 ConfigOrRun = Annotated[
     str,
     typer.Argument(metavar="CONFIG", help="A YAML file, or a run.", show_default=False, autocompletion=complete_config),
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="KEY=VALUE",
-        help="Laid over the config, such as training.epochs=1.",
-        show_default=False,
-        autocompletion=complete_overrides,
-    ),
 ]
 
 
@@ -175,6 +163,7 @@ def validate_command(
 
 def _check(name: str, overrides: list[str], console: Console, *, deep: bool, allow_remote_code: bool) -> None:
     from ftcli.config.loading import compose
+    from ftcli.hub import tell_hub
 
     config, composition = compose(config_file(name), overrides)
     if deep:

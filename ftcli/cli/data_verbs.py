@@ -10,6 +10,7 @@ from ftcli.cli.app import Json, Quiet, Verbose, app, exit_codes
 from ftcli.cli.overrides import Verb
 from ftcli.cli.verbs import ConfigFile, Overrides, load_to_look
 from ftcli.console import Console
+from ftcli.locations import DEFAULT_CONFIG
 
 DataSource = Annotated[
     str, typer.Argument(metavar="DATA", help="A file, a folder, or a data set of the Hub.", show_default=False)
@@ -19,7 +20,7 @@ DataSource = Annotated[
 @app.command("init")
 def init_command(
     data: DataSource,
-    output: Annotated[str, typer.Option("--output", "-o", help="The config to write.")] = "ftcli.yaml",
+    output: Annotated[str, typer.Option("--output", "-o", help="The config to write.")] = DEFAULT_CONFIG,
     text: Annotated[
         list[str] | None, typer.Option("--text", help="The column of the text; twice for a pair.", show_default=False)
     ] = None,

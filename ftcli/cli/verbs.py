@@ -22,6 +22,7 @@ from ftcli.cli.app import (
 )
 from ftcli.cli.overrides import Verb, complete_config, complete_config_and_overrides, complete_overrides
 from ftcli.console import Console
+from ftcli.locations import DEFAULT_CONFIG
 
 if TYPE_CHECKING:
     from ftcli.config.composition import Composition
@@ -45,15 +46,6 @@ Overrides = Annotated[
 ]
 
 
-def tell_hub(config: Config, console: Console) -> None:
-    """Find out whether what is needed of the Hub can be had, before its client is imported."""
-    from ftcli.hub import check_hub, needed_repositories
-
-    note = check_hub(needed_repositories(config))
-    if note:
-        console.info(note)
-
-
 def config_file(name: str) -> str:
     """Return the config of a run for its directory; any other name as it is."""
     inside = os.path.join(name, "config.yaml")  # noqa: PTH118 - os.path bears names that are no path
@@ -63,6 +55,7 @@ def config_file(name: str) -> str:
 def load_to_look(config: str, overrides: list[str] | None, console: Console) -> tuple[Config, Composition]:
     """Load a config, and break the silence before the imports of what looks at its data."""
     from ftcli.config.loading import compose
+    from ftcli.hub import tell_hub
 
     loaded, composition = compose(config_file(config), overrides or ())
     tell_hub(loaded, console)
@@ -93,12 +86,12 @@ def find_config(arguments: list[str], console: Console) -> tuple[str, list[str]]
     """Tell CONFIG from what is laid over it; without one take ./ftcli.yaml, else the example, and say so."""
     if arguments and ("=" not in arguments[0] or Path(arguments[0]).is_file()):
         return arguments[0], arguments[1:]
-    if Path("ftcli.yaml").is_file():
-        console.info("no CONFIG given: ftcli.yaml")
-        return "ftcli.yaml", arguments
+    if Path(DEFAULT_CONFIG).is_file():
+        console.info(f"no CONFIG given: {DEFAULT_CONFIG}")
+        return DEFAULT_CONFIG, arguments
     from ftcli.quickstart import CONFIG
 
-    console.info(f"no CONFIG given and no ftcli.yaml here: the example, {CONFIG}")
+    console.info(f"no CONFIG given and no {DEFAULT_CONFIG} here: the example, {CONFIG}")
     return CONFIG, arguments
 
 
@@ -120,6 +113,7 @@ def train_command(
     with exit_codes(console):
         # Before anything heavy is imported: what is wrong with config or run directory is told at once.
         from ftcli.config.loading import compose
+        from ftcli.hub import tell_hub
         from ftcli.launching import check_launch
         from ftcli.runs import check_free
 

@@ -74,10 +74,8 @@ class Composition:
 
     def origins_of(self, path: Path) -> list[Mark]:
         """Find every place that the value of a key was written in: a mapping may come from several."""
-        value: Any = self.values
-        for part in path:
-            value = value.get(part) if isinstance(value, dict) else None
-        inner = [at for at in _paths(value, path) if at != path] if isinstance(value, dict) else []
+        below = [at for at in self.origins if len(at) > len(path) and at[: len(path)] == path]
+        inner = [at for at in below if isinstance(at[len(path)], str)]
         marks = [self.mark(at, exact=True) for at in (inner or [path])]
         return [mark for mark in marks if mark is not None]
 

@@ -92,10 +92,8 @@ class _Reader:
         except UnicodeDecodeError as error:
             self._refuse(shown, asked, f"not UTF-8 at byte {error.start}; save it as UTF-8")
         except FileNotFoundError:
-            hint = (
-                "no such file; it is looked for beside this one" if asked else "no such config file; give the path of"
-            )
-            self._refuse(shown, asked, hint if asked else f"{hint} a YAML file")
+            beside, alone = "file; it is looked for beside this one", "config file; give the path of a YAML file"
+            self._refuse(shown, asked, f"no such {beside if asked else alone}")
         except OSError as error:
             self._refuse(shown, asked, f"cannot be read: {error.strerror}")
         self.num_characters += len(text)

@@ -18,21 +18,21 @@ def config_text(config: Config, note: Callable[[str], str] | None = None) -> str
     """
     sections = {key.path for key in keys(type(config)) if key.section is not None}
     lines = list(_lines(config.model_dump(mode="json"), "", sections))
-    width = max(len(line) for line, key in lines if key not in sections)
-    told = [f"{line:<{width}}  # {note(key)}" if note and key not in sections else line for line, key in lines]
+    width = max(len(line) for line, key in lines if key)
+    told = [f"{line:<{width}}  # {note(key)}" if note and key else line for line, key in lines]
     return "\n".join(told) + "\n"
 
 
-def _lines(values: Mapping[str, Any], prefix: str, sections: set[str]) -> Iterator[tuple[str, str]]:
+def _lines(values: Mapping[str, Any], prefix: str, sections: set[str]) -> Iterator[tuple[str, str | None]]:
+    """Yield each line, and the key whose value it holds; None for the line that opens a section."""
     indent = "  " * prefix.count(".")
     for name, value in values.items():
         key = prefix + name
         if key in sections and value is not None:
-            yield f"{indent}{name}:", key
+            yield f"{indent}{name}:", None
             yield from _lines(value, f"{key}.", sections)
         else:
-            # null has a line of its own, though its key is a section where it has a value.
-            yield f"{indent}{name}: {dump_inline(value)}", f"{key}" if key not in sections else f"{key}."
+            yield f"{indent}{name}: {dump_inline(value)}", key
 
 
 class Written(NamedTuple):
@@ -49,7 +49,7 @@ class Written(NamedTuple):
 
 def origins_of(key: str, composition: Composition) -> list[Written]:
     """Say where the value of a dotted key was written: of a mapping, each place that it comes from."""
-    marks = composition.origins_of(tuple(key.rstrip(".").split(".")))
+    marks = composition.origins_of(tuple(key.split(".")))
     found = [
         Written(f"{COMMAND_LINE}: {mark.source.lines[0]}")
         if mark.source.name == COMMAND_LINE

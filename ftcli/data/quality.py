@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ftcli.config.schema import DataSection
 from ftcli.data.rows import SplitRows, is_empty
 from ftcli.tasks.base import Task, is_missing
 
@@ -65,9 +66,10 @@ class _Split:
     empty: list[int]
 
 
-def examine(splits: Mapping[str, SplitRows], task: Task, *, train: str) -> Quality:
-    """Look for what is odd in and between splits. train: the name of the one that is learned from."""
-    read = {name: _read(rows, task) for name, rows in splits.items()}
+def examine(splits: Mapping[str, SplitRows], task: Task, data: DataSection) -> Quality:
+    """Look for what is odd in and between splits, the one that `data` learns from among them."""
+    train = data.train_split
+    read = {name: _read(rows, task, data.labels or ()) for name, rows in splits.items()}
     found = {name: _quality(split) for name, split in read.items()}
     warnings: list[str] = []
     for name, split in read.items():
@@ -88,7 +90,7 @@ def truncation_warnings(shares: Mapping[str, float], max_length: int) -> list[st
     ]
 
 
-def _read(rows: SplitRows, task: Task) -> _Split:
+def _read(rows: SplitRows, task: Task, declared: Sequence[str]) -> _Split:
     by_text: dict[bytes, list[int]] = defaultdict(list)
     empty: list[int] = []
     for first, batch in rows.batches(_ROWS_AT_ONCE):
@@ -99,7 +101,8 @@ def _read(rows: SplitRows, task: Task) -> _Split:
             else:
                 plain = "\0".join(" ".join(text.split()).casefold() for text in row)
                 by_text[hashlib.blake2b(plain.encode("utf-8", "surrogatepass"), digest_size=16).digest()].append(index)
-    return _Split(rows, task.text_columns, by_text, [_name(label) for label in _named_labels(rows, task)], empty)
+    labels = [_name(label, declared) for label in _named_labels(rows, task)]
+    return _Split(rows, task.text_columns, by_text, labels, empty)
 
 
 def _named_labels(rows: SplitRows, task: Task) -> Sequence[Hashable]:
@@ -111,17 +114,19 @@ def _named_labels(rows: SplitRows, task: Task) -> Sequence[Hashable]:
     return [names[label] if isinstance(label, int) and 0 <= label < len(names) else label for label in labels]
 
 
-def _name(label: Hashable) -> str | None:
-    return None if is_missing(label) or str(label) == "-1" else str(label)
+def _name(label: Hashable, declared: Sequence[str]) -> str | None:
+    """Return the text of a label; None for none. -1 is none, unless the config declares it as a class."""
+    is_none = is_missing(label) or (str(label) == "-1" and "-1" not in declared)
+    return None if is_none else str(label)
 
 
 def _quality(split: _Split) -> SplitQuality:
     repeated = [rows for rows in split.by_text.values() if len(rows) > 1]
     contradicted = [rows for rows in split.by_text.values() if len({split.labels[i] for i in rows} - {None}) > 1]
-    examples = {
-        "repeated": [_example(split, rows) for rows in repeated[:_EXAMPLES]],
-        "contradicted": [_example(split, rows) for rows in contradicted[:_EXAMPLES]],
-    }
+    # At once: to find a line, a file is read from its beginning.
+    shown = _examples(split, [*repeated[:_EXAMPLES], *contradicted[:_EXAMPLES]])
+    num_repeated = len(repeated[:_EXAMPLES])
+    examples = {"repeated": shown[:num_repeated], "contradicted": shown[num_repeated:]}
     counts = Counter(label for label in split.labels if label is not None)
     return SplitQuality(
         num_rows=len(split.rows),
@@ -130,15 +135,18 @@ def _quality(split: _Split) -> SplitQuality:
         num_empty=len(split.empty),
         num_repeated=sum(len(rows) - 1 for rows in repeated),
         num_contradicted=len(contradicted),
-        examples={name: shown for name, shown in examples.items() if shown},
+        examples={name: texts for name, texts in examples.items() if texts},
     )
 
 
-def _example(split: _Split, indices: Sequence[int]) -> str:
-    """Show a text, and where it stands with which label."""
-    shown = list(indices[:_EXAMPLES])
-    places = zip(split.rows.where(shown), (split.labels[index] for index in shown), strict=True)
-    return f"{_text(split, shown[0])!r} ({', '.join(f'{place}: {label}' for place, label in places)})"
+def _examples(split: _Split, groups: Sequence[Sequence[int]]) -> list[str]:
+    """Show the text of each group of rows, and where it stands with which label."""
+    shown = [index for rows in groups for index in rows[:_EXAMPLES]]
+    places = dict(zip(shown, split.rows.where(shown), strict=True)) if shown else {}
+    return [
+        f"{_text(split, rows[0])!r} ({', '.join(f'{places[i]}: {split.labels[i]}' for i in rows[:_EXAMPLES])})"
+        for rows in groups
+    ]
 
 
 def _text(split: _Split, index: int) -> str:

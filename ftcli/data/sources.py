@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -31,16 +32,20 @@ def load_split(data: DataSection, split: str, task: Task) -> SplitRows:
     Raises DataError (no such split, column or file, broken format, empty text) or ModelError (the Hub).
     """
     try:
-        if data.validation_fraction is not None and split in (data.train_split, data.validation_split):
-            try:
-                validation = _read_split(data, data.validation_split, task)
-            except _NoSplitError:
-                return cut_validation(_load_whole(data, data.train_split, task), task, data, split)
-            if split == data.validation_split:
-                return complete_rows(validation, task, data)
-        return _load_whole(data, split, task)
+        return _load(data, split, task)
     except _NoSplitError as missing:
         raise DataError(_explain_no_split(data, missing)) from None
+
+
+def _load(data: DataSection, split: str, task: Task) -> SplitRows:
+    if data.validation_fraction is not None and split in (data.train_split, data.validation_split):
+        try:
+            validation = _read_split(data, data.validation_split, task)
+        except _NoSplitError:
+            return cut_validation(_load_whole(data, data.train_split, task), task, data, split)
+        if split == data.validation_split:
+            return complete_rows(validation, task, data)
+    return _load_whole(data, split, task)
 
 
 def load_splits(data: DataSection, task: Task) -> dict[str, SplitRows]:
@@ -49,12 +54,8 @@ def load_splits(data: DataSection, task: Task) -> dict[str, SplitRows]:
         data = data.model_copy(update={"empty_text": "keep"})
     found = {}
     for split in dict.fromkeys((data.train_split, data.validation_split, data.test_split)):
-        try:
-            _read_split(data, split, task)
-        except _NoSplitError:
-            if split != data.validation_split or data.validation_fraction is None:
-                continue
-        found[split] = load_split(data, split, task)
+        with suppress(_NoSplitError):
+            found[split] = _load(data, split, task)
     return found
 
 

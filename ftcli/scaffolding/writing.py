@@ -6,13 +6,13 @@ import shlex
 from typing import Any, NamedTuple
 
 from ftcli.config.yaml import dump_inline
+from ftcli.locations import DEFAULT_CONFIG
 from ftcli.scaffolding.guessing import Guess
 from ftcli.scaffolding.looking import SAMPLE, Found, Sample
 
 # Fewer rows than this get more passes: the more updates, the more stable (Mosbach et al. 2021, arXiv:2006.04884).
 _FEW_ROWS = 2_000
 _HELD_OUT = 0.1
-DEFAULT_OUTPUT = "ftcli.yaml"
 
 
 class Line(NamedTuple):
@@ -75,7 +75,7 @@ def _head(found: Found, data: str, file: str) -> list[str]:
     return [
         shlex.join(("ftcli", "init", data)),
         "",
-        f"  ftcli train{'' if file == DEFAULT_OUTPUT else f' {shlex.quote(file)}'}",
+        f"  ftcli train{'' if file == DEFAULT_CONFIG else f' {shlex.quote(file)}'}",
         f"  ftcli eval {run}",
         f"  ftcli predict {run} INPUT -o OUTPUT.csv",
         "",

@@ -86,9 +86,8 @@ def data_warnings(experiment: Experiment) -> list[str]:
     if not experiment.processes.is_main:
         return []
     splits = experiment.splits
-    quality = examine(
-        {name: split.rows for name, split in splits.items()}, experiment.task, train=experiment.config.data.train_split
-    )
+    rows = {name: split.rows for name, split in splits.items()}
+    quality = examine(rows, experiment.task, experiment.config.data)
     train = splits[experiment.config.data.train_split]
     absent = [label for label, count in label_counts(train.features, experiment.labels).items() if not count]
     unseen = [f"{train.name}: no row of {', '.join(map(repr, absent))}, which data.labels names"] if absent else []

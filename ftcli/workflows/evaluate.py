@@ -11,7 +11,7 @@ from ftcli.console import Console
 from ftcli.errors import ConfigError, DataError
 from ftcli.experiments import Experiment, named_split, prepare_experiment
 from ftcli.hardware import start
-from ftcli.hub import check_hub, needed_repositories
+from ftcli.hub import tell_hub
 from ftcli.launching import check_devices, check_launch
 
 # The keys that an evaluation reads from the config; data.labels is the run's for good.
@@ -82,9 +82,7 @@ def _prepare(
     check_launch(num_processes)
     saved = find_saved_model(Path(checkpoint))
     config = config_of(saved, _without_another_cut(overrides), _EVALUATED_KEYS)
-    note = check_hub(needed_repositories(config))
-    if note:
-        console.info(note)
+    tell_hub(config, console)
     name = named_split(config.data, split, default=config.data.validation_split)
     experiment = prepare_experiment(config, [name], trained=True, allow_remote_code=allow_remote_code)
     rows = experiment.splits[name].rows

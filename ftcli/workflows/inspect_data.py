@@ -40,7 +40,7 @@ def inspect_data(
     splits = load_splits(config.data, task)
     if not splits:
         raise DataError(f"{config.data.path or 'data.files'}: none of the splits that the config names")
-    quality = examine(splits, task, train=config.data.train_split)
+    quality = examine(splits, task, config.data)
     lengths = {name: _lengths(rows, task, tokenization) for name, rows in splits.items()}
     shares = {name: length.truncated_share for name, length in lengths.items()}
     record = {

@@ -139,7 +139,6 @@ def test_a_runs_config_differs_from_its_source_only_in_the_overrides(write_confi
 
 
 def test_configs_without_a_difference_say_so() -> None:
-    assert invoke("config", "diff", "good.yaml", "good.yaml").stdout.startswith("output_dir") is False
     assert invoke("config", "diff", "good.yaml", "good.yaml").stdout == "no difference\n"
 
 

@@ -30,7 +30,7 @@ def look(folder: Path, train: list[Any], validation: list[Any] | None = None, **
         }
     )
     task = config.build_task()
-    return examine(load_splits(config.data, task), task, train="train")
+    return examine(load_splits(config.data, task), task, config.data)
 
 
 def test_nothing_odd_is_nothing_told(tmp_path: Path) -> None:
@@ -52,6 +52,15 @@ def test_minus_one_and_empty_texts_are_counted_not_refused(tmp_path: Path) -> No
     found = look(tmp_path, [("x", 0), ("", 1), ("y", -1), (" ", 1)]).splits["train"]
 
     assert (found.num_unlabelled, found.num_empty, found.labels) == (1, 2, {"1": 2, "0": 1})
+
+
+def test_minus_one_is_a_label_where_the_config_declares_it(tmp_path: Path) -> None:
+    rows = [(f"text {n}", n % 3 - 1) for n in range(300)]
+
+    found = look(tmp_path, rows, labels=["-1", "0", "1"])
+
+    assert (found.warnings, found.splits["train"].num_unlabelled) == ([], 0)
+    assert found.splits["train"].labels == {"-1": 100, "0": 100, "1": 100}
 
 
 def test_a_split_without_labels_is_told(tmp_path: Path) -> None:
@@ -97,7 +106,7 @@ def test_a_pair_is_the_same_only_if_both_texts_are(tmp_path: Path) -> None:
     )
     task = config.build_task()
 
-    assert examine(load_splits(config.data, task), task, train="train").splits["train"].num_repeated == 0
+    assert examine(load_splits(config.data, task), task, config.data).splits["train"].num_repeated == 0
 
 
 def test_labels_that_differ_between_splits_are_told(tmp_path: Path) -> None:
