@@ -26,7 +26,7 @@ from ftcli.tasks.base import LabelSet, Prediction, Task
 class Evaluator:
     """All that evaluating needs beside a model and a split.
 
-    device: where the batches go. batch_size: features in one forward pass.
+    device: where the batches go. batch_size, tokens_per_batch: most features and most slots of a forward pass.
     """
 
     task: Task
@@ -34,6 +34,7 @@ class Evaluator:
     metrics: tuple[str, ...]
     collation: Collation
     batch_size: int
+    tokens_per_batch: int
     processes: Processes
     device: torch.device
 
@@ -61,9 +62,13 @@ class Evaluator:
         scores = self.processes.on_main(score, self.device)
         return Evaluation(split.name, split.features.num_rows, scores, predictions)
 
+    def plan(self, features: Features) -> list[np.ndarray]:
+        """List the feature indices of each batch."""
+        return plan_evaluation(features.lengths, batch_size=self.batch_size, tokens_per_batch=self.tokens_per_batch)
+
     def num_batches(self, features: Features) -> int:
         """Count the batches that this process computes."""
-        batches = plan_evaluation(features.lengths, batch_size=self.batch_size)
+        batches = self.plan(features)
         return len(deal(len(batches), num_processes=self.processes.world_size, rank=self.processes.rank))
 
     def run_model(
@@ -73,7 +78,7 @@ class Evaluator:
 
         The sums of the batches are added in batch order, so the loss does not depend on the processes.
         """
-        batches = plan_evaluation(features.lengths, batch_size=self.batch_size)
+        batches = self.plan(features)
         mine = deal(len(batches), num_processes=self.processes.world_size, rank=self.processes.rank)
         was_training = model.training
         model.eval()

@@ -4,29 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ftcli import fast_cpu
 from ftcli.config.schema import Config, DataSection
-from ftcli.data.batching import UpdatePlan, cut, default_micro_batch_size
+from ftcli.data.batching import UpdatePlan
 from ftcli.data.collation import Collation
 from ftcli.data.preparation import PreparedSplit, input_fields, prepare
 from ftcli.data.sources import load_split
 from ftcli.errors import ConfigError
 from ftcli.evaluation import Evaluator
-from ftcli.hardware import Execution, choose_execution
+from ftcli.hardware import Execution, choose_execution, fit_to_model
 from ftcli.hub import check_hub, needed_repositories
+from ftcli.learner import Learner, PassSize
 from ftcli.metrics.names import HUB_PREFIX, LOSS
 from ftcli.modeling import Architecture, BuiltModel, build_model, load_tokenization, read_architecture
 from ftcli.optimization import build_optimizer, build_schedule
 from ftcli.processes import Processes
 from ftcli.tasks.base import LabelSet, Task
 from ftcli.tasks.tokenization import Tokenization
-from ftcli.training import Judge, Learner, direction_of
+from ftcli.training import Judge, direction_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+# A compiled model pads to a multiple of this, so that it is compiled for few shapes.
+COMPILED_LENGTHS = 64
 
 
 @dataclass(frozen=True)
@@ -47,52 +53,52 @@ class Experiment:
     splits: dict[str, PreparedSplit]
 
     @property
-    def micro_batch_size(self) -> int:
-        """Most features of one forward pass in training."""
-        training = self.config.training
-        return training.micro_batch_size or default_micro_batch_size(training.batch_size, self.processes.world_size)
-
-    @property
     def collation(self) -> Collation:
         """How features become batches."""
         data = self.config.data
         return Collation(
             fields={**input_fields(self.tokenization), **self.task.target_fields},
             fixed_length=self.tokenization.max_length if data.padding == "max_length" else None,
-            multiple_of=data.pad_to_multiple_of,
+            multiple_of=data.pad_to_multiple_of or (COMPILED_LENGTHS if self.config.training.compile else None),
             limit=self.architecture.max_positions,
             padding_side=self.tokenization.tokenizer.padding_side,
         )
 
-    @property
+    @cached_property
     def plan(self) -> UpdatePlan:
         """The updates of the run."""
         training, data = self.config.training, self.config.data
         return UpdatePlan(
             lengths=self.splits[data.train_split].features.lengths,
             batch_size=training.batch_size,
+            tokens_per_batch=training.tokens_per_batch,
+            sampling=training.sampling,
             epochs=training.epochs,
             max_steps=training.max_steps,
             seed=self.config.seed,
         )
 
     def describe_cut(self) -> str:
-        """Say how an update is cut over processes and micro-batches."""
-        batch_size, world_size = self.config.training.batch_size, self.processes.world_size
-        parts = cut(range(batch_size), num_processes=world_size, micro_batch_size=self.micro_batch_size)
-        shares = sorted({sum(len(m.features) for m in part if m.counts) for part in parts})
-        passes = sorted({len(m.features) for part in parts for m in part if m.counts})
-        processes = f"{world_size} processes x {_range(shares)}" if world_size > 1 else "1 process"
-        return f"{batch_size} examples an update = {processes}, {max(map(len, parts))} x {_range(passes)} a pass"
+        """Say how large an update is, and how it is cut over processes and passes."""
+        training, world_size = self.config.training, self.processes.world_size
+        tokens = training.tokens_per_batch
+        size = f"{training.batch_size} examples" if tokens is None else f"up to {tokens:,} tokens"
+        shared = f" over {world_size} processes" if world_size > 1 else ""
+        most = "" if training.micro_batch_size is None else f", at most {training.micro_batch_size} a pass"
+        if training.micro_batch_size == "auto":
+            most = ", in as few passes as memory allows"
+        return f"{size} an update{shared}{most}; {training.sampling.replace('_', ' ')}"
 
     def evaluator(self, device: torch.device) -> Evaluator:
         """Return what evaluates a model on any split."""
+        tokens = self.config.evaluation.tokens_per_batch
         return Evaluator(
             task=self.task,
             labels=self.labels,
             metrics=self.metrics,
             collation=self.collation,
             batch_size=self.config.evaluation.batch_size,
+            tokens_per_batch=self.execution.evaluation_tokens if tokens == "auto" else tokens,
             processes=self.processes,
             device=device,
         )
@@ -111,7 +117,11 @@ class Experiment:
 
     def learner(self, model: torch.nn.Module, accelerator: Accelerator) -> Learner:
         """Place a model on its device, and return what trains it."""
-        config = self.config
+        config, training = self.config, self.config.training
+        if training.gradient_checkpointing:
+            _checkpoint_gradients(model, config.model.name_or_path)
+        if training.compile:
+            model.compile()
         wrapped = accelerator.prepare_model(model)
         optimizer = build_optimizer(model, config.optimizer, fused=self.execution.fused_optimizer)
         return Learner(
@@ -123,8 +133,10 @@ class Experiment:
             processes=self.processes,
             task=self.task,
             collation=self.collation,
-            micro_batch_size=self.micro_batch_size,
-            max_grad_norm=config.training.max_grad_norm,
+            max_grad_norm=training.max_grad_norm,
+            pass_size=PassSize(None, adapts=True)
+            if training.micro_batch_size == "auto"
+            else PassSize(training.micro_batch_size),
         )
 
     @property
@@ -135,7 +147,11 @@ class Experiment:
     def build_model(self) -> BuiltModel:
         """Load the weights and draw what is new from the config's seed."""
         torch.manual_seed(self.config.seed)
-        return build_model(self.config.model, self.architecture, self.task, self.labels)
+        attention = self.execution.attention
+        built = build_model(self.config.model, self.architecture, self.task, self.labels, attention=attention)
+        if self.execution.dropout == "fast":
+            fast_cpu.install(built.model)
+        return built
 
 
 def prepare_experiment(
@@ -148,7 +164,7 @@ def prepare_experiment(
     """
     check_hub(needed_repositories(config, reads_data=bool(split_names)))
     processes = Processes.from_environment()
-    execution = choose_execution(config.training, processes)
+    execution = choose_execution(config.training, processes, optimizer=config.optimizer)
     _check_remote_code(config, allow_remote_code)
     task = config.build_task()
     architecture = read_architecture(config.model, task)
@@ -166,14 +182,21 @@ def prepare_experiment(
         metrics=_resolve_metrics(config, task, labels),
         tokenization=tokenization,
         architecture=architecture,
-        execution=execution,
+        execution=fit_to_model(
+            execution,
+            config.model.attention,
+            architecture.config.model_type,
+            supports_sdpa=architecture.model_class._supports_sdpa,
+        ),
         processes=processes,
         splits={name: prepare(split, task, labels, tokenization) for name, split in rows.items()},
     )
 
 
-def _range(sizes: Sequence[int]) -> str:
-    return str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+def _checkpoint_gradients(model: Any, name: str) -> None:
+    if not model.supports_gradient_checkpointing:
+        raise ConfigError(f"training.gradient_checkpointing: {name} does not support it; set it to false")
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
 def named_split(data: DataSection, name: str | None, default: str) -> str:

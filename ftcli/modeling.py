@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ftcli import fast_cpu
 from ftcli.config.checks import looks_local
 from ftcli.config.schema import ModelSection
 from ftcli.errors import ModelError
@@ -84,14 +85,19 @@ def load_tokenization(section: ModelSection, architecture: Architecture, max_len
     return Tokenization(tokenizer, min(limits), architecture.accepts)
 
 
-def build_model(section: ModelSection, architecture: Architecture, task: Task, labels: LabelSet) -> BuiltModel:
+def build_model(
+    section: ModelSection, architecture: Architecture, task: Task, labels: LabelSet, *, attention: str
+) -> BuiltModel:
     """Load the weights in float32 and put the task's head on, with the labels by name.
 
+    attention: the name by which transformers knows the implementation.
     Raises ModelError if the checkpoint lacks anything but the head and the pooler. New parameters are drawn
     from torch's global generator: seed it first.
     """
     import torch
 
+    if attention == fast_cpu.NAME:
+        register_fast_attention()
     config = architecture.config
     config.id2label = dict(enumerate(labels.names))
     config.label2id = labels.ids
@@ -103,7 +109,7 @@ def build_model(section: ModelSection, architecture: Architecture, task: Task, l
             config=config,
             dtype=torch.float32,
             use_safetensors=True,
-            attn_implementation="sdpa" if architecture.model_class._supports_sdpa else "eager",
+            attn_implementation=attention,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
             **_source_options(architecture.location, architecture.revision),
@@ -118,6 +124,16 @@ def build_model(section: ModelSection, architecture: Architecture, task: Task, l
             "the weights do not belong to this architecture. Check model.name_or_path"
         )
     return BuiltModel(model, tuple(new))
+
+
+def register_fast_attention() -> None:
+    """Make the attention of CPUs known to transformers by its name."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import eager_mask
+
+    AttentionInterface.register(fast_cpu.NAME, fast_cpu.attention)
+    # Without a mask function of its own it would get no mask at all, and attend to padding.
+    AttentionMaskInterface.register(fast_cpu.NAME, eager_mask)
 
 
 def locate(name_or_path: str) -> str:

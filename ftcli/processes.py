@@ -53,6 +53,19 @@ class Processes:
             distributed.all_reduce(tensor)
         return tensor
 
+    def all(self, claim: bool, device: device | str = "cpu") -> bool:
+        """Whether a claim is true on every process; waits for the device, if there are several."""
+        if self.world_size == 1:
+            return claim
+        import torch
+
+        return bool(self.sum(torch.tensor(float(claim), device=device)) == self.world_size)
+
+    def average(self, tensors: list[Tensor]) -> None:
+        """Average tensors over all processes, in place."""
+        for tensor in tensors if self.world_size > 1 else ():
+            self.sum(tensor).div_(self.world_size)
+
     def gather(self, tensor: Tensor) -> Tensor:
         """Concatenate (n, ...) tensors of all processes in rank order.
 

@@ -7,27 +7,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch.optim.lr_scheduler import LRScheduler
 
 from ftcli.config.schema import EvaluationSection
-from ftcli.data.batching import MicroBatch, Update, UpdatePlan, cut
-from ftcli.data.collation import Collation, model_inputs, to_device
+from ftcli.data.batching import Update, UpdatePlan
 from ftcli.data.preparation import Features, PreparedSplit
 from ftcli.errors import TrainingStoppedError
 from ftcli.evaluation import Evaluation, Evaluator
+from ftcli.learner import Learner
 from ftcli.metrics.names import LOSS, METRICS, Direction, is_better
-from ftcli.optimization import UpdateOutcome, apply_update
-from ftcli.processes import Processes
-from ftcli.tasks.base import Task
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
+from ftcli.optimization import UpdateOutcome
 
 
 @dataclass(frozen=True)
@@ -35,7 +26,8 @@ class StepRecord:
     """One update, read back from the device.
 
     epoch: passes over the data so far, a fraction. loss: mean over the targets of the update.
-    learning_rate: the one that was used. grad_norm: before clipping. seconds: until the next step began.
+    learning_rate: the one that was used. grad_norm: before clipping. num_slots: positions of the padded batches.
+    largest_pass: the most examples in one forward pass. seconds: until the next step began.
     """
 
     step: int
@@ -46,6 +38,7 @@ class StepRecord:
     num_examples: int
     num_tokens: int
     num_slots: int
+    largest_pass: int
     seconds: float
 
     @property
@@ -70,72 +63,6 @@ class EvaluationRecord:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Learner:
-    """All that computes updates: the model and what changes it.
-
-    model: the bare model. wrapped: the same behind DDP, if there are several processes.
-    micro_batch_size: most features in one forward pass.
-    """
-
-    model: torch.nn.Module
-    wrapped: torch.nn.Module
-    optimizer: torch.optim.AdamW
-    schedule: LRScheduler
-    accelerator: Accelerator
-    processes: Processes
-    task: Task
-    collation: Collation
-    micro_batch_size: int
-    max_grad_norm: float | None = None
-
-    def update(self, features: Features, indices: np.ndarray) -> UpdateOutcome:
-        """Learn from one update, and step the schedule once; nothing is read back from the device."""
-        mine = self.cut(indices)[self.processes.rank]
-        device = self.accelerator.device
-        sums = torch.zeros(2, device=device)
-        for number, micro_batch in enumerate(mine, start=1):
-            batch = self.batch(features, micro_batch)
-            last = number == len(mine)
-            with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
-                sums += self.accumulate(batch, counts=micro_batch.counts)
-        self.processes.sum(sums)
-        outcome = apply_update(
-            self.optimizer,
-            *sums,
-            num_processes=self.processes.world_size,
-            max_grad_norm=self.max_grad_norm,
-            scaler=self.accelerator.scaler,
-        )
-        self.schedule.step()
-        return outcome
-
-    def cut(self, indices: np.ndarray) -> list[list[MicroBatch]]:
-        """Return the micro-batches of every process."""
-        return cut(indices, num_processes=self.processes.world_size, micro_batch_size=self.micro_batch_size)
-
-    def batch(self, features: Features, micro_batch: MicroBatch) -> dict[str, torch.Tensor]:
-        """Return the tensors of a micro-batch on the device."""
-        return to_device(self.collation(features, micro_batch.features), self.accelerator.device)
-
-    def num_slots(self, lengths: np.ndarray, indices: np.ndarray) -> int:
-        """Count the positions of an update's padded batches, over all processes."""
-        return sum(
-            len(micro_batch.features) * self.collation.padded_length(int(lengths[[*micro_batch.features]].max()))
-            for part in self.cut(indices)
-            for micro_batch in part
-        )
-
-    def accumulate(self, batch: dict[str, torch.Tensor], *, counts: bool) -> torch.Tensor:
-        """Add the gradient of the summed loss; return (2,) loss sum and weight sum."""
-        outputs = self.wrapped(**model_inputs(batch, self.collation.fields))
-        loss_sum, weight_sum = self.task.loss(outputs, batch)
-        if not counts:
-            loss_sum, weight_sum = loss_sum * 0, weight_sum * 0
-        self.accelerator.backward(loss_sum)
-        return torch.stack([loss_sum.detach(), weight_sum.detach()])
-
-
 def run_updates(
     learner: Learner,
     plan: UpdatePlan,
@@ -155,15 +82,18 @@ def run_updates(
     for update in plan:
         started = time.perf_counter()
         learning_rate = float(learner.schedule.get_last_lr()[0])
-        current = _Pending(update, learning_rate, learner.update(features, update.features), started)
+        outcome = learner.update(features, update.features)
+        num_slots = learner.num_slots(plan.lengths, update.features)
+        largest_pass = learner.largest_pass(plan.lengths, update.features)
+        current = _Pending(update, learning_rate, outcome, num_slots, largest_pass, started)
         if pending is not None:
-            yield pending.read(learner, plan, features, ended=started)
+            yield pending.read(plan, features, ended=started)
         pending = current
         if pause_at(update.step):
-            yield pending.read(learner, plan, features)
+            yield pending.read(plan, features)
             pending = None
     if pending is not None:
-        yield pending.read(learner, plan, features)
+        yield pending.read(plan, features)
 
 
 @dataclass(frozen=True)
@@ -173,9 +103,11 @@ class _Pending:
     update: Update
     learning_rate: float
     outcome: UpdateOutcome
+    num_slots: int
+    largest_pass: int
     started: float
 
-    def read(self, learner: Learner, plan: UpdatePlan, features: Features, *, ended: float | None = None) -> StepRecord:
+    def read(self, plan: UpdatePlan, features: Features, *, ended: float | None = None) -> StepRecord:
         """Wait for the device. ended: when the next update began; None if none has."""
         step, indices, outcome = self.update.step, self.update.features, self.outcome
         loss, grad_norm = float(outcome.loss), float(outcome.grad_norm)
@@ -188,13 +120,14 @@ class _Pending:
             )
         return StepRecord(
             step=step,
-            epoch=self.update.epoch + ((step - 1) % plan.updates_an_epoch + 1) / plan.updates_an_epoch,
+            epoch=self.update.passes,
             loss=loss,
             learning_rate=self.learning_rate,
             grad_norm=grad_norm,
             num_examples=len(rows),
             num_tokens=int(plan.lengths[indices].sum()),
-            num_slots=learner.num_slots(plan.lengths, indices),
+            num_slots=self.num_slots,
+            largest_pass=self.largest_pass,
             seconds=(time.perf_counter() if ended is None else ended) - self.started,
         )
 
@@ -218,8 +151,8 @@ class Judge:
         """Whether to evaluate after a step."""
         if self.every == "never":
             return False
-        interval = plan.updates_an_epoch if self.every == "epoch" else int(self.every)
-        return step % interval == 0 or step == plan.num_updates
+        due = step in plan.epoch_ends if self.every == "epoch" else step % int(self.every) == 0
+        return due or step == plan.num_updates
 
 
 def fit(

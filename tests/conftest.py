@@ -80,6 +80,32 @@ def save_tiny_model(folder: Path, *, dropout: float = 0.1, seed: int = 0, **chan
     return folder
 
 
+SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+COMMON = {"vocab_size": len(SPECIAL) + len(WORDS), "pad_token_id": 0}
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "albert": {**SIZE, "embedding_size": 16},
+    "deberta-v2": {**SIZE, "relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_biased_input": False},
+    "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64},
+    "bert": SIZE,
+    "camembert": {**SIZE, "max_position_embeddings": 34, "type_vocab_size": 1},
+    "electra": {**SIZE, "embedding_size": 16},
+    "modernbert": {**SIZE, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3},
+    "mpnet": SIZE,
+    "roberta": {**SIZE, "max_position_embeddings": 34, "type_vocab_size": 1},
+    "xlm-roberta": {**SIZE, "max_position_embeddings": 34, "type_vocab_size": 1},
+}
+
+
+def tiny_architecture(folder: Path, name: str, **settings: Any) -> Path:
+    """Save a tiny encoder of one architecture beside the tiny tokenizer."""
+    from transformers import AutoConfig, AutoModel
+
+    save_tiny_model(folder)
+    config = AutoConfig.for_model(name, **{**COMMON, **ARCHITECTURES[name], **settings})
+    AutoModel.from_config(config).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny encoder with dropout 0.1, as checkpoints usually have it."""
@@ -142,8 +168,11 @@ def write_config(tmp_path: Path, still_model: Path, pair_data: Path) -> ConfigWr
             "optimizer": {"learning_rate": 1e-3},
             "output_dir": str(tmp_path / "run"),
         }
+        config.update(sections)
+        # Machines differ in what they multiply natively, and most tests compare digits.
+        config["training"] = {"precision": "fp32", **config["training"]}
         path = tmp_path / name
-        path.write_text(dump({**config, **sections}), encoding="utf-8")
+        path.write_text(dump(config), encoding="utf-8")
         return path
 
     return write

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import worker
 
-from ftcli import training
+from ftcli import learner
 from ftcli.data.batching import cut as real_cut
 from ftcli.evaluation import Evaluator
 from ftcli.tasks import TASKS
@@ -100,7 +100,7 @@ def test_a_cut_that_drops_a_feature_changes_the_updates(
 ) -> None:
     """Negative control: the comparison above sees one lost feature."""
     monkeypatch.setattr(
-        training, "cut", lambda update, **how: real_cut(update[:-1] if len(update) > 1 else update, **how)
+        learner, "cut", lambda update, *more, **how: real_cut(update[:-1] if len(update) > 1 else update, *more, **how)
     )
 
     found = worker.updates(folder, str(still_model), batch_size=8, micro_batch_size=8)

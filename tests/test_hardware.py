@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 
 from ftcli import hardware
-from ftcli.config.schema import TrainingSection
+from ftcli.config.schema import OptimizerSection, TrainingSection
 from ftcli.errors import LaunchError
-from ftcli.hardware import choose_execution
+from ftcli.hardware import Execution, choose_execution, fit_to_model
 from ftcli.processes import Processes
 
 ACCELERATE = {"ACCELERATE_MIXED_PRECISION": "no", "OMP_NUM_THREADS": "1"}
@@ -46,8 +49,8 @@ def test_threads_are_physical_cores_by_process_unless_a_person_set_them(
 @pytest.mark.parametrize(
     ("asked", "environment", "precision"),
     [
-        ("auto", {}, "fp32"),
         ("bf16", {}, "bf16"),
+        ("fp32", {}, "fp32"),
         ("bf16", {"ACCELERATE_MIXED_PRECISION": "no"}, "bf16"),
         ("auto", {"ACCELERATE_MIXED_PRECISION": "bf16"}, "bf16"),
         ("bf16", {"ACCELERATE_MIXED_PRECISION": "bf16"}, "bf16"),
@@ -86,12 +89,128 @@ def test_an_accelerator_is_taken_unless_the_cpu_is_asked_for(
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
 
-    execution = choose_execution(TrainingSection(device=device), Processes(), environment)
+    training = TrainingSection(device=device, precision="fp32")
 
-    assert execution.device == expected
+    assert choose_execution(training, Processes(), environment).device == expected
 
 
 def test_the_summary_says_what_was_chosen_and_why() -> None:
-    execution = choose_execution(TrainingSection(device="cpu"), Processes(), {"OMP_NUM_THREADS": "1"})
+    training = TrainingSection(device="cpu", precision="fp32")
+    execution = choose_execution(training, Processes(), {"OMP_NUM_THREADS": "1"})
 
-    assert execution.summary() == "cpu (training.device), fp32, 1 thread (OMP_NUM_THREADS)"
+    assert fit_to_model(execution, "auto", "bert", supports_sdpa=True).summary() == (
+        "cpu (training.device), fp32 (training.precision), 1 thread (OMP_NUM_THREADS), fast attention, fast dropout"
+    )
+
+
+# --- what the hardware multiplies natively
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "precision", "reason"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": True}, "bf16", "amx_bf16"),
+        ({"amx_bf16": False, "avx512_bf16": True}, "bf16", "avx512_bf16"),
+        ({"avx512_f": True, "avx512_bf16": False}, "fp32", "no bf16 instructions"),
+        ({"architecture": "aarch64"}, "fp32", "no bf16 instructions"),
+    ],
+)
+def test_a_cpu_computes_in_bf16_where_it_multiplies_it_natively(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, object], precision: str, reason: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+
+    execution = choose_execution(TrainingSection(device="cpu"), Processes(), {})
+
+    assert (execution.precision, execution.reasons["precision"]) == (precision, reason)
+
+
+def accelerator_of(monkeypatch: pytest.MonkeyPatch, device: str, capability: tuple[int, int] = (0, 0)) -> Execution:
+    """Choose for a fake accelerator."""
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device(device))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    return choose_execution(TrainingSection(), Processes(), {})
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision"),
+    [((9, 0), "bf16"), ((8, 6), "bf16"), ((8, 0), "bf16"), ((7, 5), "fp16"), ((7, 0), "fp16"), ((6, 1), "fp32")],
+)
+def test_an_nvidia_gpu_computes_in_bf16_from_ampere_on_and_in_fp16_from_volta_on(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], precision: str
+) -> None:
+    assert accelerator_of(monkeypatch, "cuda", capability).precision == precision
+
+
+def test_apples_mps_computes_in_fp32_and_says_that_it_is_untested(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert accelerator_of(monkeypatch, "mps").summary().startswith("mps, fp32 (mps is untested)")
+
+
+@pytest.mark.parametrize(
+    ("device", "training", "model_type", "asked", "attention", "dropout"),
+    [
+        ("cpu", {}, "bert", "auto", "ftcli_fast", "fast"),
+        ("cpu", {"precision": "bf16"}, "modernbert", "auto", "ftcli_fast", "fast"),
+        ("cpu", {}, "deberta-v2", "auto", "eager", "fast"),
+        ("cpu", {}, "mobilebert", "auto", "sdpa", "fast"),
+        ("cpu", {"precision": "bf16"}, "mobilebert", "auto", "eager", "fast"),
+        ("cpu", {"dropout": "torch"}, "bert", "auto", "sdpa", "torch"),
+        ("cpu", {"dropout": "torch", "precision": "bf16"}, "bert", "auto", "eager", "torch"),
+        ("cpu", {"compile": True}, "bert", "auto", "sdpa", "torch"),
+        ("cpu", {}, "bert", "sdpa", "sdpa", "fast"),
+        ("cpu", {}, "bert", "eager", "eager", "fast"),
+        ("cuda", {}, "bert", "auto", "sdpa", "torch"),
+        ("cuda", {"precision": "bf16"}, "deberta-v2", "auto", "eager", "torch"),
+    ],
+)
+def test_attention_and_dropout_by_device_precision_and_architecture(
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    training: dict[str, Any],
+    model_type: str,
+    asked: Any,
+    attention: str,
+    dropout: str,
+) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: device != "cpu")
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device(device))
+    section = TrainingSection(**{"precision": "fp32", **training})
+    supports_sdpa = model_type != "deberta-v2"
+
+    found = fit_to_model(choose_execution(section, Processes(), {}), asked, model_type, supports_sdpa=supports_sdpa)
+
+    assert (found.device, found.attention, found.dropout) == (device, attention, dropout)
+
+
+@pytest.mark.parametrize(("fused", "expected"), [("auto", True), (False, False), (True, True)])
+def test_the_fused_optimizer_can_be_forced(fused: Any, expected: bool) -> None:
+    training = TrainingSection(device="cpu", precision="fp32")
+
+    found = choose_execution(training, Processes(), {}, optimizer=OptimizerSection(fused=fused))
+
+    assert found.fused_optimizer is expected
+
+
+def test_matrices_of_fp32_are_multiplied_in_fp32_whatever_the_switch_is_named() -> None:
+    """On a machine with AMX the switch that is tried means bf16, whose error is 0.05 here."""
+    a, b = torch.randn(2, 256, 256, generator=torch.Generator().manual_seed(1)).unbind()
+    hardware._multiply_with_onednn_if_exact()
+
+    assert (a @ b - (a.double() @ b.double()).float()).abs().max() < 1e-3
+
+
+def test_a_kernel_that_is_not_exact_is_switched_off_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels = SimpleNamespace(fp32_precision="none")
+    monkeypatch.setattr(torch.backends.mkldnn, "matmul", kernels)
+    monkeypatch.setattr(torch.Tensor, "__matmul__", rounded_matmul)
+
+    hardware._multiply_with_onednn_if_exact()
+
+    assert kernels.fp32_precision == "none"
+
+
+def rounded_matmul(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Multiply as AMX does under the switch."""
+    half = torch.bfloat16 if a.dtype == torch.float32 else a.dtype
+    return torch.matmul(a.to(half), b.to(half)).to(a.dtype)

@@ -71,7 +71,7 @@ def test_num_processes_gives_the_losses_and_scores_of_one_process(config: Path, 
     done = run_ftcli("train", config, *OVERRIDES, f"output_dir={tmp_path / 'two'}", "--num-processes", 2)
 
     assert done.returncode == 0, done.stderr
-    assert "8 examples an update = 2 processes x 4, 1 x 4 a pass" in done.stderr
+    assert "8 examples an update over 2 processes; group by length" in done.stderr
     assert done.stderr.count("ftcli train") == 1
     assert_same_run(tmp_path / "two", alone, num_processes=2)
     assert len(lines(tmp_path / "two" / "predictions" / "validation.jsonl")) == 17

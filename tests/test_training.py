@@ -21,9 +21,10 @@ from ftcli.data.preparation import Features, Ragged
 from ftcli.errors import TrainingStoppedError
 from ftcli.experiments import prepare_experiment
 from ftcli.hardware import choose_execution, start
+from ftcli.learner import Learner, PassSize
 from ftcli.processes import Processes
 from ftcli.tasks.base import Field
-from ftcli.training import Learner, run_updates
+from ftcli.training import run_updates
 
 
 def ftcli_losses(config: Path, *overrides: str) -> list[float]:
@@ -47,7 +48,7 @@ def plain_losses(
     losses: list[float] = []
     epoch = 0
     while len(losses) < num_updates:
-        for indices in plan_epoch(np.ones(len(rows)), batch_size=8, seed=42, epoch=epoch):
+        for indices in plan_epoch(np.ones(len(rows)), batch_size=8, sampling="random", seed=42, epoch=epoch):
             batch = [rows[index] for index in indices]
             inputs = tokenizer(
                 [row["sentence1"] for row in batch],
@@ -76,7 +77,7 @@ def rows(pair_data: Path) -> list[dict[str, str]]:
 
 
 # 43 rows, so 6 updates an epoch of which the last has 3 rows; 9 epochs.
-FIFTY = ("training.epochs=9",)
+FIFTY = ("training.epochs=9", "training.sampling=random")
 
 
 def test_losses_equal_a_plain_loop(write_config: ConfigWriter, still_model: Path, rows: list[dict[str, str]]) -> None:
@@ -93,6 +94,38 @@ def test_clipped_losses_equal_a_plain_loop(
 
     expected = plain_losses(still_model, rows, num_updates=54, max_grad_norm=0.1)
     np.testing.assert_allclose(found[:50], expected[:50], rtol=0, atol=1e-6)
+
+
+def test_with_stock_dropout_losses_equal_a_plain_loop_mask_by_mask(
+    write_config: ConfigWriter, tiny_model: Path, rows: list[dict[str, str]]
+) -> None:
+    config = write_config(model={"name_or_path": str(tiny_model)})
+
+    found = ftcli_losses(config, *FIFTY, "training.dropout=torch")
+
+    expected = plain_losses(tiny_model, rows, num_updates=54)
+    np.testing.assert_allclose(found[:50], expected[:50], rtol=0, atol=1e-6)
+
+
+def test_other_masks_give_other_losses(
+    write_config: ConfigWriter, tiny_model: Path, rows: list[dict[str, str]]
+) -> None:
+    """Negative control: the check above sees which masks are drawn."""
+    config = write_config(model={"name_or_path": str(tiny_model)})
+
+    found = ftcli_losses(config, *FIFTY, "training.dropout=fast")
+
+    expected = plain_losses(tiny_model, rows, num_updates=54)
+    assert np.abs(np.subtract(found, expected)).max() > 1e-3
+
+
+def test_in_bf16_the_first_losses_stay_close_to_fp32(write_config: ConfigWriter) -> None:
+    twenty = ("training.max_steps=20", "training.epochs=9")
+    half = ftcli_losses(write_config(), *twenty, "training.precision=bf16")
+
+    exact = ftcli_losses(write_config(), *twenty, "training.precision=fp32")
+    np.testing.assert_allclose(half, exact, rtol=0, atol=0.01)
+    assert half != exact
 
 
 def test_another_order_gives_other_losses(
@@ -159,7 +192,7 @@ def line_learner(task: WeightedSum, *, micro_batch_size: int, max_grad_norm: flo
         processes=processes,
         task=task,
         collation=Collation(fields),
-        micro_batch_size=micro_batch_size,
+        pass_size=PassSize(micro_batch_size),
         max_grad_norm=max_grad_norm,
     )
 
@@ -205,13 +238,13 @@ def test_an_update_without_targets_changes_nothing() -> None:
 def run_line(values: list[float], **how: Any) -> tuple[Learner, Any]:
     features = line_features(values, weights=[1.0] * len(values))
     learner = line_learner(WeightedSum(), micro_batch_size=2)
-    plan = UpdatePlan(features.lengths, batch_size=2, epochs=1, max_steps=None, seed=0)
+    plan = UpdatePlan(features.lengths, batch_size=2, sampling="random", epochs=1, max_steps=None, seed=0)
     return learner, run_updates(learner, plan, features, **how)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_number_that_is_not_finite_stops_the_run_and_names_step_and_rows(bad: float) -> None:
-    order = plan_epoch(np.ones(6), batch_size=2, seed=0, epoch=0)
+    order = plan_epoch(np.ones(6), batch_size=2, sampling="random", seed=0, epoch=0)
     values = [1.0] * 6
     values[order[1][0]] = bad
     learner, updates = run_line(values)

@@ -32,7 +32,7 @@ def prepare(folder: Path, model: str, num_rows: int, **training: Any) -> Experim
         "task": "awkward",
         "model": {"name_or_path": model},
         "data": {"path": str(folder / name), "columns": AwkwardColumns().model_dump()},
-        "training": {"device": "cpu", **training},
+        "training": {"device": "cpu", "precision": "fp32", **training},
         "optimizer": {"learning_rate": 1e-3},
         "evaluation": {"every": "never", "batch_size": training.pop("evaluation_batch_size", 4)},
         "output_dir": str(folder / "never-written"),

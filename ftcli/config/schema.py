@@ -18,6 +18,8 @@ from ftcli.tasks.base import Task
 from ftcli.tasks.options import A_LIST, NAMES, ONE_OR_A_LIST, Section, setting
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Sampling = Literal["group_by_length", "random"]
+Attention = Literal["auto", "eager", "sdpa"]
 Schedule = Literal[
     "linear",
     "cosine",
@@ -55,6 +57,9 @@ class ModelSection(Section):
         trainer=("model_name_or_path",),
     )
     revision: str | None = setting(None, help="Branch, tag or commit of a Hub model", trainer=("model_revision",))
+    attention: Attention = setting(
+        "auto", help="Attention implementation; auto: the fastest for device, precision and dropout"
+    )
 
 
 class DataFiles(Section):
@@ -131,16 +136,33 @@ class TrainingSection(Section):
     batch_size: Positive = setting(
         8, help="Examples an update, over all processes", trainer=("per_device_train_batch_size",)
     )
-    micro_batch_size: Positive | None = setting(
+    tokens_per_batch: Positive | None = setting(
         None,
-        help="Most examples in one forward pass; null: batch_size / processes",
+        help="Fill each update up to this many tokens, padding included, whatever the number of examples; null: "
+        "batch_size examples",
+    )
+    sampling: Sampling = setting(
+        "group_by_length",
+        help="Form updates of examples of like length, from shuffled windows of 50 updates, or at random",
+        trainer=("train_sampling_strategy", "group_by_length"),
+    )
+    micro_batch_size: Literal["auto"] | Positive | None = setting(
+        None,
+        help="Most examples in one forward pass; auto: as many as memory holds; null: what a process has of an update",
         trainer=("gradient_accumulation_steps", "auto_find_batch_size"),
     )
     precision: Precision = setting(
         "auto",
-        help="Precision of the matrix products; weights stay fp32",
+        help="Precision of the matrix products; weights stay fp32. auto: what the device multiplies natively",
         trainer=("fp16", "bf16", "tf32"),
         synonyms={"float16": "fp16", "bfloat16": "bf16", "float32": "fp32", "half": "fp16", "no": "fp32"},
+    )
+    dropout: Literal["fast", "torch"] = setting(
+        "fast", help="fast: another source of random masks on a CPU, for known architectures; torch: its own"
+    )
+    compile: bool = setting(False, help="Compile the model with torch.compile", trainer=("torch_compile",))
+    gradient_checkpointing: bool = setting(
+        False, help="Compute activations twice instead of keeping them: less memory, more time"
     )
     max_grad_norm: float | None = setting(None, help="Clip the gradient of the whole update to this norm", gt=0)
 
@@ -155,6 +177,7 @@ class OptimizerSection(Section):
         (0.9, 0.999), help="Decay rates of the two moments", trainer=("adam_beta1", "adam_beta2")
     )
     epsilon: float = setting(1e-8, help="Added to the denominator", gt=0, trainer=("adam_epsilon",))
+    fused: Literal["auto"] | bool = setting("auto", help="One kernel for the whole step; auto: where it exists")
 
 
 class SchedulerSection(Section):
@@ -178,7 +201,12 @@ class EvaluationSection(Section):
         trainer=("eval_strategy", "evaluation_strategy", "eval_steps"),
     )
     batch_size: Positive = setting(
-        64, help="Examples in one forward pass", changes_result=False, trainer=("per_device_eval_batch_size",)
+        256, help="Most examples in one forward pass", changes_result=False, trainer=("per_device_eval_batch_size",)
+    )
+    tokens_per_batch: Literal["auto"] | Positive = setting(
+        "auto",
+        help="Most tokens in one forward pass, padding included; auto: by device",
+        changes_result=False,
     )
     metrics: Annotated[tuple[str, ...], A_LIST] | None = setting(
         None, help="Metrics to compute; null: accuracy and f1, or f1_macro for more than two labels"

@@ -32,35 +32,25 @@ class Collation:
 
         Features without answers give a batch without targets.
         """
+        indices_B = np.asarray(indices)
         ids = features.columns["input_ids"]
         assert isinstance(ids, Ragged)
-        lengths_B = np.asarray([len(ids[index]) for index in indices])
-        num_slots = self.padded_length(int(lengths_B.max()))
-        batch = {
-            name: torch.from_numpy(self._column(features.columns[name], field, indices, num_slots))
-            for name, field in self.fields.items()
-            if name in features.columns
-        }
-        slots_T = np.arange(num_slots)
-        filled_BT = slots_T < lengths_B[:, None]
-        if self.padding_side == "left":
-            filled_BT = slots_T >= (num_slots - lengths_B)[:, None]
+        lengths_B = ids.offsets[indices_B + 1] - ids.offsets[indices_B]
+        slots_T = np.arange(self.padded_length(int(lengths_B.max())))
+        before_B = len(slots_T) - lengths_B if self.padding_side == "left" else np.zeros_like(lengths_B)
+        positions_BT = slots_T - before_B[:, None]
+        filled_BT = (positions_BT >= 0) & (positions_BT < lengths_B[:, None])
+        batch = {}
+        for name, field in self.fields.items():
+            column = features.columns.get(name)
+            if isinstance(column, Ragged):
+                padded_BT = np.full(filled_BT.shape, field.pad, dtype=field.dtype)
+                padded_BT[filled_BT] = column.values[(column.offsets[indices_B][:, None] + positions_BT)[filled_BT]]
+                batch[name] = torch.from_numpy(padded_BT)
+            elif column is not None:
+                batch[name] = torch.from_numpy(np.asarray(column[indices_B], dtype=field.dtype))
         batch["attention_mask"] = torch.from_numpy(filled_BT.astype("int64"))
         return batch
-
-    def _column(
-        self, column: Ragged | np.ndarray, field: Field, indices: Sequence[int] | np.ndarray, num_slots: int
-    ) -> np.ndarray:
-        if not isinstance(column, Ragged):
-            return np.asarray(column[list(indices)], dtype=field.dtype)
-        padded_BT = np.full((len(indices), num_slots), field.pad, dtype=field.dtype)
-        for slots_T, index in zip(padded_BT, indices, strict=True):
-            values = column[index]
-            if self.padding_side == "left":
-                slots_T[num_slots - len(values) :] = values
-            else:
-                slots_T[: len(values)] = values
-        return padded_BT
 
     def padded_length(self, longest: int) -> int:
         """Return the tokens a feature takes in a batch whose longest feature has this many."""

@@ -148,6 +148,8 @@ def _arrays(encoded: Encoded, fields: Mapping[str, Field]) -> dict[str, np.ndarr
         dtype = "int32" if field.dtype == "int64" else field.dtype
         if field.per_token:
             lengths = np.fromiter(map(len, column), "int64", len(column))
+            if not np.array_equal(lengths, [len(ids) for ids in encoded.columns["input_ids"]]):
+                raise RuntimeError(f"the task gives {name} another number of values than tokens")
             arrays[f"{name}.offsets"] = np.concatenate([[0], np.cumsum(lengths)])
             column = [value for values in column for value in values]
         arrays[name] = np.asarray(column, dtype)

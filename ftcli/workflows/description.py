@@ -75,7 +75,7 @@ def header(experiment: Experiment, built: BuiltModel) -> list[tuple[str, str]]:
         ("labels", f"{names}{positive}"),
         ("max length", f"{limit} tokens{shortened}"),
         ("batch", experiment.describe_cut()),
-        ("updates", f"{plan.num_updates:,} ({plan.updates_an_epoch:,} an epoch)"),
+        ("updates", f"{plan.num_updates:,} ({plan.epoch_ends[0]:,} an epoch)"),
         ("execution", experiment.execution.summary()),
         ("run", config.output_dir),
     ]

@@ -13,11 +13,12 @@ from ftcli.config.showing import config_text
 from ftcli.console import Console
 from ftcli.errors import FtcliError, RunError
 from ftcli.experiments import Experiment
+from ftcli.learner import Learner
 from ftcli.metrics.scoring import compute_scores
 from ftcli.reporting.card import model_card
 from ftcli.runs import RunDirectory, RunWriter
 from ftcli.tracking import Trackers
-from ftcli.training import EvaluationRecord, Judge, Learner, StepRecord, fit
+from ftcli.training import EvaluationRecord, Judge, StepRecord, fit
 from ftcli.workflows.description import describe_data, describe_environment
 
 if TYPE_CHECKING:

@@ -18,12 +18,12 @@ from ftcli.errors import FtcliError, TrainingStoppedError
 from ftcli.experiments import Experiment, prepare_experiment
 from ftcli.hardware import start
 from ftcli.launching import check_devices, check_launch
+from ftcli.learner import Learner
 from ftcli.metrics.scoring import check_hub_metrics
 from ftcli.modeling import BuiltModel
 from ftcli.optimization import check_schedule
 from ftcli.runs import check_free
 from ftcli.tracking import check_trackers
-from ftcli.training import Learner
 from ftcli.workflows.description import data_warnings, header
 from ftcli.workflows.recording import TrainingRun
 
@@ -94,12 +94,12 @@ def dry_run(
         console.warn(warning)
     features = experiment.splits[experiment.config.data.train_split].features
     plan = experiment.plan
-    micro_batch = learner.cut(next(iter(plan)).features)[experiment.processes.rank][0]
+    micro_batch = learner.cut(plan.lengths, next(iter(plan)).features)[experiment.processes.rank][0]
     loss_sum, weight_sum = learner.accumulate(learner.batch(features, micro_batch), counts=micro_batch.counts)
     record: dict[str, Any] = {"num_updates": plan.num_updates, "loss": float(loss_sum / weight_sum)}
     judge = experiment.judge(learner.accelerator.device)
     if judge.split is not None:
-        indices = range(min(len(judge.split.features), experiment.config.evaluation.batch_size))
+        indices = judge.evaluator.plan(judge.split.features)[0]
         _, sums = judge.evaluator.run_batch(learner.model, judge.split.features, indices)
         record["evaluation_loss"] = float(sums[0, 0] / sums[0, 1])
     if not all(math.isfinite(value) for value in record.values()):
@@ -137,4 +137,6 @@ def _build(experiment: Experiment) -> tuple[Learner, BuiltModel]:
     # Dropout differs between processes, as their examples do, and no two seeds share a stream.
     stream = np.random.SeedSequence([experiment.config.seed, experiment.processes.rank])
     torch.manual_seed(int(stream.generate_state(1)[0]))
+    if learner.pass_size.adapts:
+        learner.probe(experiment.splits[experiment.config.data.train_split].features, experiment.plan)
     return learner, built

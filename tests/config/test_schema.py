@@ -48,7 +48,7 @@ CONTRACT: dict[str, Any] = {
     "scheduler.warmup_steps": 0,
     "scheduler.options": {},
     "evaluation.every": "epoch",
-    "evaluation.batch_size": 64,
+    "evaluation.batch_size": 256,
     "evaluation.metrics": None,
     "evaluation.best_metric": None,
     "evaluation.early_stopping_patience": None,
@@ -97,6 +97,7 @@ def test_what_does_not_change_the_result_is_this_and_no_more() -> None:
     assert marked == {
         "data.test_split",
         "evaluation.batch_size",
+        "evaluation.tokens_per_batch",
         "logging",
         "logging.every_steps",
         "logging.trackers",

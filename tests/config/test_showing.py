@@ -114,9 +114,9 @@ def test_one_key_is_explained_with_all_that_is_known() -> None:
 
     assert as_text(records(schema, found)).splitlines() == [
         "evaluation.batch_size",
-        "  Examples in one forward pass",
+        "  Most examples in one forward pass",
         "  takes    a whole number from 1 to 2147483647",
-        "  default  64",
+        "  default  256",
         "  changes nothing in the result of a run",
         "  called per_device_eval_batch_size by transformers' TrainingArguments and scripts",
     ]

@@ -33,7 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "validation_fraction": 0.25,
             "max_length": 24,
         },
-        "training": {"epochs": 2},
+        "training": {"epochs": 2, "precision": "fp32"},
         "optimizer": {"learning_rate": 3e-4},
         "output_dir": str(folder / "paraphrases"),
     }
