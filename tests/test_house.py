@@ -32,7 +32,7 @@ ORDER = (
     "learner",
     "training",
     "experiments",
-    "inspection reporting tracking scaffolding doctor",
+    "inspection reporting tracking scaffolding doctor benchmark",
     "launching",
     "workflows",
     "cli",

@@ -18,7 +18,7 @@ from ftcli.errors import EXIT_INTERRUPTED, FtcliError
 
 # In the order in which a person needs them.
 _PANELS = {
-    "Begin": ("init", "inspect-data", "inspect-batch", "config", "validate", "doctor"),
+    "Begin": ("init", "inspect-data", "inspect-batch", "config", "validate", "doctor", "bench"),
     "Train": ("train", "eval"),
     "Use": ("predict", "runs", "push"),
 }

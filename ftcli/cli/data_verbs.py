@@ -1,4 +1,4 @@
-"""The verbs before a first training: `init`, `inspect-data` and `doctor`."""
+"""The verbs before a first training: `init` and `inspect-data`."""
 
 from __future__ import annotations
 
@@ -55,16 +55,3 @@ def inspect_data_command(
 
         with composition.pointing():
             inspect_data(loaded, console=console)
-
-
-@app.command("doctor")
-def doctor_command(json_output: Json = False, verbose: Verbose = False) -> None:
-    """Is this machine ready? Versions, device, disk, caches, the Hub, and one tiny training step."""
-    console = Console(verbose=verbose, json_output=json_output)
-    with exit_codes(console):
-        from ftcli.doctor import doctor
-
-        if not doctor(console)["is_good"]:
-            from ftcli.errors import ModelError
-
-            raise typer.Exit(ModelError.exit_code)

@@ -82,10 +82,18 @@ ConfigAndOverrides = Annotated[
 ]
 
 
-def find_config(arguments: list[str], console: Console) -> tuple[str, list[str]]:
-    """Tell CONFIG from what is laid over it; without one take ./ftcli.yaml, else the example, and say so."""
+def split_config(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """Tell CONFIG, if it is there, from what is laid over it."""
     if arguments and ("=" not in arguments[0] or Path(arguments[0]).is_file()):
         return arguments[0], arguments[1:]
+    return None, arguments
+
+
+def find_config(arguments: list[str], console: Console) -> tuple[str, list[str]]:
+    """Tell CONFIG from what is laid over it; without one take ./ftcli.yaml, else the example, and say so."""
+    config, arguments = split_config(arguments)
+    if config is not None:
+        return config, arguments
     if Path(DEFAULT_CONFIG).is_file():
         console.info(f"no CONFIG given: {DEFAULT_CONFIG}")
         return DEFAULT_CONFIG, arguments

@@ -39,6 +39,11 @@ class Ragged:
         """(F,) the length of each sequence."""
         return np.diff(self.offsets)
 
+    def take(self, indices: np.ndarray) -> Ragged:
+        """Return some of the sequences, in the order of the indices."""
+        parts = [self[index] for index in indices]
+        return Ragged(np.concatenate(parts), np.cumsum([0, *map(len, parts)]))
+
 
 @dataclass(frozen=True)
 class Features:
@@ -63,6 +68,14 @@ class Features:
         ids = self.columns["input_ids"]
         assert isinstance(ids, Ragged)
         return ids.lengths
+
+    def take(self, indices: np.ndarray) -> Features:
+        """Return some of the features, in the order of the indices."""
+        columns = {
+            name: column.take(indices) if isinstance(column, Ragged) else column[indices]
+            for name, column in self.columns.items()
+        }
+        return Features(columns, self.rows[indices], self.truncated[indices], len(np.unique(self.rows[indices])))
 
 
 @dataclass(frozen=True)

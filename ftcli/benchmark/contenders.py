@@ -1,0 +1,204 @@
+"""Who competes: ftcli's loop, the plain loop that a user writes by hand, and transformers' Trainer.
+
+Each learns from the same examples of a round, in its own order, and evaluates the same split.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch.utils.data import DataLoader
+from transformers import AutoTokenizer, DataCollatorWithPadding, get_scheduler
+
+from ftcli.data.batching import UpdatePlan
+from ftcli.data.preparation import Features, Ragged
+from ftcli.experiments import Experiment
+from ftcli.hardware import start
+from ftcli.training import run_updates
+
+
+class Contender(Protocol):
+    """What a worker measures. Both methods return the seconds that they took and the slots that they computed."""
+
+    def train(self, features: Features) -> tuple[float, int]:
+        """Learn from each feature once."""
+
+    def evaluate(self, features: Features) -> tuple[float, int]:
+        """Compute a label for each feature."""
+
+
+class Ours:
+    """ftcli's own loop, with the settings of the config."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        accelerator = start(experiment.execution, experiment.processes)
+        self.learner = experiment.learner(experiment.build_model().model, accelerator)
+        self.evaluator = experiment.evaluator(accelerator.device)
+
+    def train(self, features: Features) -> tuple[float, int]:
+        """Run one epoch of updates over the features."""
+        training = self.experiment.config.training
+        plan = UpdatePlan(
+            features.lengths,
+            batch_size=training.batch_size,
+            tokens_per_batch=training.tokens_per_batch,
+            sampling=training.sampling,
+            epochs=1,
+            max_steps=None,
+            seed=self.experiment.config.seed,
+        )
+        started = time.perf_counter()
+        slots = sum(record.num_slots for record in run_updates(self.learner, plan, features))
+        return time.perf_counter() - started, slots
+
+    def evaluate(self, features: Features) -> tuple[float, int]:
+        """Evaluate as training does, without the scores."""
+        started = time.perf_counter()
+        self.evaluator.run_model(self.learner.model, features)
+        taken = time.perf_counter() - started
+        return taken, sum(len(b) * int(features.lengths[b].max()) for b in self.evaluator.plan(features))
+
+
+class Plain:
+    """The loop of a course: random order, padding by batch, fp32, unfused AdamW, a loss that is read every step."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.device = torch.device(experiment.execution.device)
+        self.batch_size = experiment.config.training.batch_size
+        self.model = _stock_model(experiment).to(self.device)
+        self.collate = DataCollatorWithPadding(AutoTokenizer.from_pretrained(experiment.architecture.location))
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=experiment.config.optimizer.learning_rate, weight_decay=0.0
+        )
+        self.scheduler = get_scheduler("linear", self.optimizer, 0, experiment.plan.num_updates)
+
+    def train(self, features: Features) -> tuple[float, int]:
+        """Run one epoch over the features, in random order."""
+        rows = _as_dataset(features).with_format("torch")
+        batches = DataLoader(rows, shuffle=True, batch_size=self.batch_size, collate_fn=self.collate)
+        self.model.train()
+        slots = 0
+        started = time.perf_counter()
+        for batch in batches:
+            batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
+            loss = self.model(**batch).loss
+            loss.backward()
+            self.optimizer.step()
+            self.scheduler.step()
+            self.optimizer.zero_grad()
+            loss.item()
+            slots += batch["attention_mask"].numel()
+        return time.perf_counter() - started, slots
+
+    def evaluate(self, features: Features) -> tuple[float, int]:
+        """Predict in file order, in the batches of training."""
+        rows = _as_dataset(features).with_format("torch")
+        self.model.eval()
+        slots = 0
+        started = time.perf_counter()
+        for batch in DataLoader(rows, batch_size=self.batch_size, collate_fn=self.collate):
+            batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
+            with torch.no_grad():
+                self.model(**batch).logits.argmax(dim=-1).tolist()
+            slots += batch["attention_mask"].numel()
+        return time.perf_counter() - started, slots
+
+
+class Trainer:
+    """transformers' Trainer, as it comes."""
+
+    settings: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, experiment: Experiment) -> None:
+        from transformers import Trainer as StockTrainer
+        from transformers import TrainerCallback, TrainingArguments
+
+        class Clock(TrainerCallback):
+            """From the first batch to the last: what Trainer sets up before is not counted."""
+
+            def on_train_begin(self, *_: Any, **__: Any) -> None:
+                self.started = time.perf_counter()
+
+            def on_train_end(self, *_: Any, **__: Any) -> None:
+                self.seconds = time.perf_counter() - self.started
+
+        self.folder = tempfile.TemporaryDirectory()
+        self.clock = Clock()
+        on_cpu = experiment.execution.device == "cpu"
+        arguments = TrainingArguments(
+            output_dir=self.folder.name,
+            per_device_train_batch_size=experiment.config.training.batch_size,
+            learning_rate=experiment.config.optimizer.learning_rate,
+            num_train_epochs=1,
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            use_cpu=on_cpu,
+            dataloader_pin_memory=not on_cpu,
+            **self.settings,
+        )
+        self.trainer = StockTrainer(
+            model=_stock_model(experiment),
+            args=arguments,
+            data_collator=DataCollatorWithPadding(AutoTokenizer.from_pretrained(experiment.architecture.location)),
+            callbacks=[self.clock],
+        )
+        self.round = 0
+
+    def train(self, features: Features) -> tuple[float, int]:
+        """Train for one epoch."""
+        self.round += 1
+        self.trainer.args.seed = self.trainer.args.data_seed = self.round
+        self.trainer.train_dataset = _as_dataset(features)
+        self.trainer.train()
+        return self.clock.seconds, 0
+
+    def evaluate(self, features: Features) -> tuple[float, int]:
+        """Predict as Trainer does."""
+        rows = _as_dataset(features)
+        started = time.perf_counter()
+        self.trainer.predict(rows)
+        return time.perf_counter() - started, 0
+
+
+class BestTrainer(Trainer):
+    """transformers' Trainer with all that makes it fast here.
+
+    Its `batch_rebalance` deals the examples of an update over processes, of which there is one.
+    """
+
+    settings: ClassVar[dict[str, Any]] = {
+        "bf16": True,
+        "optim": "adamw_torch_fused",
+        "train_sampling_strategy": "group_by_length",
+        "per_device_eval_batch_size": 64,
+    }
+
+
+CONTENDERS: dict[str, type[Any]] = {"ftcli": Ours, "plain": Plain, "trainer": Trainer, "trainer-best": BestTrainer}
+
+
+def _stock_model(experiment: Experiment) -> Any:
+    """Load the model as a user does, in fp32."""
+    from transformers import AutoModelForSequenceClassification
+
+    torch.manual_seed(experiment.config.seed)
+    return AutoModelForSequenceClassification.from_pretrained(
+        experiment.architecture.location, num_labels=len(experiment.labels), dtype=torch.float32
+    )
+
+
+def _as_dataset(features: Features) -> Dataset:
+    """Return the features as a tokenized data set, with the lengths that Trainer groups by."""
+    columns: dict[str, Any] = {"length": features.lengths}
+    for name, column in features.columns.items():
+        ragged = isinstance(column, Ragged)
+        columns[name] = [column[i].tolist() for i in range(len(features))] if ragged else np.asarray(column)
+    columns["attention_mask"] = [[1] * length for length in features.lengths]
+    return Dataset.from_dict(columns)

