@@ -78,16 +78,14 @@ class Experiment:
             seed=self.config.seed,
         )
 
-    def describe_cut(self) -> str:
-        """Say how large an update is, and how it is cut over processes and passes."""
+    def describe_cut(self, limit: int | None) -> str:
+        """Say how large an update is, and how it is cut over processes and passes. limit: most examples a pass."""
         training, world_size = self.config.training, self.processes.world_size
         tokens = training.tokens_per_batch
         size = f"{training.batch_size} examples" if tokens is None else f"up to {tokens:,} tokens"
         shared = f" over {world_size} processes" if world_size > 1 else ""
-        most = "" if training.micro_batch_size is None else f", at most {training.micro_batch_size} a pass"
-        if training.micro_batch_size == "auto":
-            most = ", in as few passes as memory allows"
-        return f"{size} an update{shared}{most}; {training.sampling.replace('_', ' ')}"
+        passes = "" if limit is None else f", at most {limit} a pass"
+        return f"{size} an update{shared}{passes}; {training.sampling.replace('_', ' ')}"
 
     def evaluator(self, device: torch.device) -> Evaluator:
         """Return what evaluates a model on any split."""
@@ -196,7 +194,7 @@ def prepare_experiment(
 def _checkpoint_gradients(model: Any, name: str) -> None:
     if not model.supports_gradient_checkpointing:
         raise ConfigError(f"training.gradient_checkpointing: {name} does not support it; set it to false")
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
 
 
 def named_split(data: DataSection, name: str | None, default: str) -> str:

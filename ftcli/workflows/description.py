@@ -60,8 +60,8 @@ def describe_data(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def header(experiment: Experiment, built: BuiltModel) -> list[tuple[str, str]]:
-    """Say what is about to run, and how."""
+def header(experiment: Experiment, built: BuiltModel, pass_limit: int | None) -> list[tuple[str, str]]:
+    """Say what is about to run, and how. pass_limit: the most examples in one forward pass."""
     config, labels, plan = experiment.config, experiment.labels, experiment.plan
     num_parameters = sum(parameter.numel() for parameter in built.model.parameters())
     names = ", ".join(labels.names[:8]) + (f", … ({len(labels)})" if len(labels) > 8 else "")
@@ -74,7 +74,7 @@ def header(experiment: Experiment, built: BuiltModel) -> list[tuple[str, str]]:
         ("data", f"{config.data.path or 'files'}: {', '.join(map(_describe_split, experiment.splits.values()))}"),
         ("labels", f"{names}{positive}"),
         ("max length", f"{limit} tokens{shortened}"),
-        ("batch", experiment.describe_cut()),
+        ("batch", experiment.describe_cut(pass_limit)),
         ("updates", f"{plan.num_updates:,} ({plan.epoch_ends[0]:,} an epoch)"),
         ("execution", experiment.execution.summary()),
         ("run", config.output_dir),

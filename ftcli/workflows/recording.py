@@ -44,6 +44,7 @@ class TrainingRun:
         self.saver: Saver | None = None
         self.trackers: Trackers | None = None
         self.steps = 0
+        self.pass_limit = learner.pass_size.limit
 
     @contextmanager
     def recorded(self, *, overwrite: bool) -> Iterator[None]:
@@ -121,6 +122,12 @@ class TrainingRun:
 
     def _on_step(self, record: StepRecord) -> None:
         self.steps = record.step
+        if self.learner.pass_size.limit != self.pass_limit:
+            self.pass_limit = self.learner.pass_size.limit
+            line = f"step {record.step}: out of memory; from here on at most {self.pass_limit} examples a pass"
+            self.console.warn(line)
+            if self.writer is not None:
+                self.writer.log(line)
         if self.writer is not None:
             rates = {
                 "examples_per_second": round(record.examples_per_second, 2),

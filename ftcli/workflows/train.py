@@ -53,7 +53,7 @@ def train(
     learner, built = _build(experiment)
     run = TrainingRun(experiment, learner, console)
     with run.recorded(overwrite=overwrite):
-        console.fields("ftcli train", header(experiment, built))
+        console.fields("ftcli train", header(experiment, built, learner.pass_size.limit))
         for warning in data_warnings(experiment):
             console.warn(warning)
         run.fit()
@@ -89,7 +89,7 @@ def dry_run(
         console.warn(str(error))
     experiment = prepare_training(config, console, allow_remote_code=allow_remote_code)
     learner, built = _build(experiment)
-    console.fields("ftcli train --dry-run", header(experiment, built))
+    console.fields("ftcli train --dry-run", header(experiment, built, learner.pass_size.limit))
     for warning in data_warnings(experiment):
         console.warn(warning)
     features = experiment.splits[experiment.config.data.train_split].features
