@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,12 @@ class Worker:
 
     def __init__(self, config: Config, name: str) -> None:
         self.name = name
+        self.messages = TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed by close()
         self.process = subprocess.Popen(  # noqa: S603 - ourselves
             [sys.executable, "-m", "ftcli.benchmark.worker", config.model_dump_json(), name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self.messages,
             text=True,
         )
         self.facts = self._answer()
@@ -43,13 +45,17 @@ class Worker:
     def close(self) -> None:
         """End it."""
         self.process.kill()
-        self.process.wait()
+        self.process.communicate()
+        self.messages.close()
 
     def _answer(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise FtcliError(f"the contender {self.name} ended with exit code {self.process.wait()}")
+            code = self.process.wait()
+            self.messages.seek(0)
+            last = next(iter(self.messages.read().strip().splitlines()[::-1]), "without a word")
+            raise FtcliError(f"the contender {self.name} ended with exit code {code}: {last}")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise from_record(answer["error"])
