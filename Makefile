@@ -1,11 +1,12 @@
 # make demo    installs ftcli into .venv, fine-tunes the example that comes with it, and uses it
 # make test    installs what the tests need into .venv and runs them
+# make bench   measures ftcli beside a plain loop and transformers' Trainer, in about half an hour
 # make check   lint, types and tests: what CI runs
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint types check clean
+.PHONY: install demo bench test lint types check clean
 
 install: $(VENV)/.dev
 
@@ -25,6 +26,9 @@ demo: $(VENV)/.demo
 	@echo '  . $(VENV)/bin/activate'
 	@echo '  ftcli train configs/text-classification.yaml data.files.train=FILE.csv data.columns.text=TEXT data.columns.label=LABEL output_dir=runs/mine'
 	@echo '  ftcli predict runs/mine FILE.csv -o labelled.csv'
+
+bench: $(VENV)/.demo
+	$(BIN)/ftcli bench
 
 test: install
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile

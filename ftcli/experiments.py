@@ -59,7 +59,8 @@ class Experiment:
         return Collation(
             fields={**input_fields(self.tokenization), **self.task.target_fields},
             fixed_length=self.tokenization.max_length if data.padding == "max_length" else None,
-            multiple_of=data.pad_to_multiple_of or (COMPILED_LENGTHS if self.config.training.compile else None),
+            multiple_of=data.pad_to_multiple_of
+            or (COMPILED_LENGTHS if self.config.training.compile else self.execution.length_multiple),
             limit=self.architecture.max_positions,
             padding_side=self.tokenization.tokenizer.padding_side,
         )

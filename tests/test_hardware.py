@@ -192,6 +192,13 @@ def test_the_fused_optimizer_can_be_forced(fused: Any, expected: bool) -> None:
     assert found.fused_optimizer is expected
 
 
+@pytest.mark.parametrize(("precision", "multiple"), [("fp32", 1), ("bf16", 8)])
+def test_lengths_are_rounded_up_where_kernels_are_made_for_shapes(precision: Any, multiple: int) -> None:
+    training = TrainingSection(device="cpu", precision=precision)
+
+    assert choose_execution(training, Processes(), {}).length_multiple == multiple
+
+
 def test_matrices_of_fp32_are_multiplied_in_fp32_whatever_the_switch_is_named() -> None:
     """On a machine with AMX the switch that is tried means bf16, whose error is 0.05 here."""
     a, b = torch.randn(2, 256, 256, generator=torch.Generator().manual_seed(1)).unbind()

@@ -62,7 +62,8 @@ class Ours:
         started = time.perf_counter()
         self.evaluator.run_model(self.learner.model, features)
         taken = time.perf_counter() - started
-        return taken, sum(len(b) * int(features.lengths[b].max()) for b in self.evaluator.plan(features))
+        padded = self.evaluator.collation.padded_length
+        return taken, sum(len(b) * padded(int(features.lengths[b].max())) for b in self.evaluator.plan(features))
 
 
 class Plain:

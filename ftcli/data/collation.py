@@ -23,7 +23,7 @@ class Collation:
 
     fields: Mapping[str, Field]
     fixed_length: int | None = None
-    multiple_of: int | None = None
+    multiple_of: int = 1
     limit: int | None = None
     padding_side: str = "right"
 
@@ -54,9 +54,7 @@ class Collation:
 
     def padded_length(self, longest: int) -> int:
         """Return the tokens a feature takes in a batch whose longest feature has this many."""
-        length = self.fixed_length or longest
-        if self.multiple_of is not None:
-            length = -(-length // self.multiple_of) * self.multiple_of
+        length = -(-(self.fixed_length or longest) // self.multiple_of) * self.multiple_of
         return length if self.limit is None else min(length, self.limit)
 
 
