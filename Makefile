@@ -1,6 +1,6 @@
 # make demo    installs ftcli into .venv, fine-tunes the example that comes with it, and uses it
 # make test    installs what the tests need into .venv and runs them
-# make bench   measures ftcli beside a plain loop and transformers' Trainer, in about half an hour
+# make bench   measures ftcli beside a plain loop and transformers' Trainer, which takes a while
 # make check   lint, types and tests: what CI runs
 PYTHON ?= python3
 VENV := .venv

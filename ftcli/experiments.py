@@ -31,9 +31,6 @@ from ftcli.training import Judge, direction_of
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-# A compiled model pads to a multiple of this, so that it is compiled for few shapes.
-COMPILED_LENGTHS = 64
-
 
 @dataclass(frozen=True)
 class Experiment:
@@ -59,8 +56,7 @@ class Experiment:
         return Collation(
             fields={**input_fields(self.tokenization), **self.task.target_fields},
             fixed_length=self.tokenization.max_length if data.padding == "max_length" else None,
-            multiple_of=data.pad_to_multiple_of
-            or (COMPILED_LENGTHS if self.config.training.compile else self.execution.length_multiple),
+            multiple_of=data.pad_to_multiple_of or self.execution.length_multiple,
             limit=self.architecture.max_positions,
             padding_side=self.tokenization.tokenizer.padding_side,
         )
@@ -163,7 +159,7 @@ def prepare_experiment(
     """
     check_hub(needed_repositories(config, reads_data=bool(split_names)))
     processes = Processes.from_environment()
-    execution = choose_execution(config.training, processes, optimizer=config.optimizer)
+    execution = choose_execution(config.training, processes, fused=config.optimizer.fused)
     _check_remote_code(config, allow_remote_code)
     task = config.build_task()
     architecture = read_architecture(config.model, task)

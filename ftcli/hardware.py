@@ -14,7 +14,7 @@ import psutil
 import torch
 
 from ftcli import fast_cpu
-from ftcli.config.schema import Attention, OptimizerSection, TrainingSection
+from ftcli.config.schema import Attention, TrainingSection
 from ftcli.errors import LaunchError
 from ftcli.processes import Processes
 
@@ -28,9 +28,11 @@ _BF16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16")
 # Tokens in one forward pass of an evaluation. On two cores 4,096 took 0.80 and 0.88 of the time of 1,024 and 16,384.
 _EVALUATION_TOKENS = {"cpu": 4096}
 _EVALUATION_TOKENS_OF_OTHERS = 32768
-# Lengths are rounded up to this in bf16 and fp16. A CPU's kernels are compiled for each shape and kept: over lengths
-# of 19 to 103, and of every batch another, that took half a gigabyte. A GPU's tensor cores like it too.
+# Lengths are rounded up to this in bf16 and fp16. A CPU's kernels are compiled for each shape and kept: for lengths of
+# 19 to 103 in updates of 8 they took half a gigabyte. A GPU's tensor cores like multiples of 8, too.
 _LENGTH_MULTIPLE = 8
+# A compiled model is compiled again for each shape: few of them.
+_COMPILED_LENGTH_MULTIPLE = 64
 # glibc's mallopt parameters, from malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
@@ -40,21 +42,18 @@ class Execution:
     """How a run is computed on this machine. It changes speed and rounding, never the mathematics.
 
     device: torch's device type. num_threads: of this process, for work on the CPU. attention: the name by which
-    transformers knows the implementation. dropout: where its masks come from.
+    transformers knows the implementation. dropout: where its masks come from. length_multiple: what padded lengths are
+    rounded up to, where the config leaves it to us.
     """
 
     device: str
     precision: str
     num_threads: int
     fused_optimizer: bool
+    length_multiple: int
     dropout: Literal["fast", "torch"] = "torch"
     attention: str = "sdpa"
     reasons: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def length_multiple(self) -> int:
-        """What padded lengths are rounded up to, where the config leaves it to us."""
-        return 1 if self.precision == "fp32" else _LENGTH_MULTIPLE
 
     @property
     def evaluation_tokens(self) -> int:
@@ -80,20 +79,23 @@ def choose_execution(
     processes: Processes,
     environment: Mapping[str, str] = os.environ,
     *,
-    optimizer: OptimizerSection | None = None,
+    fused: Literal["auto"] | bool = "auto",
 ) -> Execution:
     """Decide device, precision, threads, dropout and optimizer kernel for this process.
 
+    fused: whether the optimizer's step is one kernel; auto where there is one for the device.
     Raises LaunchError where the launcher and the config contradict each other, or the device cannot do it.
     """
     reasons: dict[str, str] = {}
     device = _choose_device(training.device, environment, reasons)
-    fused = "auto" if optimizer is None else optimizer.fused
+    precision = _choose_precision(training.precision, device, environment, reasons)
+    multiple = 1 if precision == "fp32" else _LENGTH_MULTIPLE
     return Execution(
         device=device,
-        precision=_choose_precision(training.precision, device, environment, reasons),
+        precision=precision,
         num_threads=_choose_threads(processes, environment, reasons),
         fused_optimizer=device in _FUSED_DEVICES if fused == "auto" else fused,
+        length_multiple=_COMPILED_LENGTH_MULTIPLE if training.compile else multiple,
         # torch.compile draws its own masks, and cannot look into these.
         dropout="fast" if training.dropout == "fast" and device == "cpu" and not training.compile else "torch",
         reasons=reasons,

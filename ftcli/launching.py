@@ -52,7 +52,7 @@ def check_launch(num_processes: int | None, environment: Mapping[str, str] = os.
                 "with --multi_gpu, or use ftcli train --num-processes"
             )
     if environment.get("ACCELERATE_DYNAMO_BACKEND", "NO").upper() != "NO":
-        raise LaunchError("accelerate launch asks for a dynamo backend, which ftcli does not compile with; remove it")
+        raise LaunchError("accelerate launch asks for a dynamo backend; remove it, and set training.compile=true")
     steps = environment.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
     if steps != "1":
         raise LaunchError(

@@ -88,17 +88,16 @@ class Learner:
         """Return the tensors of a micro-batch on the device."""
         return to_device(self.collation(features, micro_batch.features), self.accelerator.device)
 
-    def num_slots(self, lengths: np.ndarray, indices: np.ndarray) -> int:
-        """Count the positions of an update's padded batches, over all processes."""
-        return sum(
-            len(micro_batch.features) * self.collation.padded_length(int(lengths[[*micro_batch.features]].max()))
+    def shapes(self, lengths: np.ndarray, indices: np.ndarray) -> list[tuple[int, int]]:
+        """List the features and the padded length of each pass of an update, over all processes."""
+        return [
+            (len(one.features), self.collation.padded_length(int(lengths[[*one.features]].max())))
             for part in self.cut(lengths, indices)
-            for micro_batch in part
-        )
+            for one in part
+        ]
 
-    def largest_pass(self, lengths: np.ndarray, indices: np.ndarray) -> int:
-        """Return the most features that one pass of an update has, on any process."""
-        return max(len(micro_batch.features) for part in self.cut(lengths, indices) for micro_batch in part)
+    def _largest_pass(self, lengths: np.ndarray, indices: np.ndarray) -> int:
+        return max(size for size, _ in self.shapes(lengths, indices))
 
     def accumulate(self, batch: dict[str, torch.Tensor], *, counts: bool) -> torch.Tensor:
         """Add the gradient of the summed loss; return (2,) loss sum and weight sum."""
@@ -159,7 +158,7 @@ class Learner:
             self.optimizer.zero_grad(set_to_none=True)
             clear_device_cache(garbage_collection=True)
             _restore(state, device)
-            self.pass_size.halve(self.largest_pass(features.lengths, indices))
+            self.pass_size.halve(self._largest_pass(features.lengths, indices))
 
     def _explained(self, compute: Callable[[], Result], lengths: np.ndarray, indices: np.ndarray) -> Result:
         try:
@@ -168,7 +167,7 @@ class Learner:
             if not is_out_of_memory(error):
                 raise
             raise TrainingStoppedError(
-                f"out of memory: {self.largest_pass(lengths, indices)} examples of up to {lengths[indices].max()} "
+                f"out of memory: {self._largest_pass(lengths, indices)} examples of up to {lengths[indices].max()} "
                 "tokens in one pass; set training.micro_batch_size=auto, which cuts the same update smaller, or lower "
                 "data.max_length"
             ) from None

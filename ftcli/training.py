@@ -83,9 +83,8 @@ def run_updates(
         started = time.perf_counter()
         learning_rate = float(learner.schedule.get_last_lr()[0])
         outcome = learner.update(features, update.features)
-        num_slots = learner.num_slots(plan.lengths, update.features)
-        largest_pass = learner.largest_pass(plan.lengths, update.features)
-        current = _Pending(update, learning_rate, outcome, num_slots, largest_pass, started)
+        shapes = learner.shapes(plan.lengths, update.features)
+        current = _Pending(update, learning_rate, outcome, shapes, started)
         if pending is not None:
             yield pending.read(plan, features, ended=started)
         pending = current
@@ -103,8 +102,7 @@ class _Pending:
     update: Update
     learning_rate: float
     outcome: UpdateOutcome
-    num_slots: int
-    largest_pass: int
+    shapes: list[tuple[int, int]]
     started: float
 
     def read(self, plan: UpdatePlan, features: Features, *, ended: float | None = None) -> StepRecord:
@@ -126,8 +124,8 @@ class _Pending:
             grad_norm=grad_norm,
             num_examples=len(rows),
             num_tokens=int(plan.lengths[indices].sum()),
-            num_slots=self.num_slots,
-            largest_pass=self.largest_pass,
+            num_slots=sum(size * length for size, length in self.shapes),
+            largest_pass=max(size for size, _ in self.shapes),
             seconds=(time.perf_counter() if ended is None else ended) - self.started,
         )
 

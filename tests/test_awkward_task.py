@@ -95,6 +95,15 @@ def test_processes_do_not_change_the_updates(whole: dict[str, Any], several: dic
     assert largest_difference(several["updates"], whole) < 1e-6
 
 
+def test_a_process_that_runs_out_of_memory_makes_the_passes_of_all_smaller_and_the_updates_stay(
+    whole: dict[str, Any], several: dict[str, Any]
+) -> None:
+    found = several["short_of_memory"]
+
+    assert largest_difference(found, whole) < 1e-6
+    assert (found["largest_pass"], several["updates"]["largest_pass"] > 1) == (1, True)
+
+
 def test_a_cut_that_drops_a_feature_changes_the_updates(
     whole: dict[str, Any], folder: Path, still_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

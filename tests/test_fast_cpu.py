@@ -36,7 +36,7 @@ def test_values_are_dropped_at_the_rate(rate: float, dtype: torch.dtype) -> None
     assert abs(drops(count, rate=rate, dtype=dtype).double().mean().item() - rate) < allowed
 
 
-def bytes_against(dropped: torch.Tensor) -> float:
+def chi_squared(dropped: torch.Tensor) -> float:
     """Return chi-squared over the 16 patterns of four neighbours, of which each should come by chance."""
     patterns = dropped.view(-1, 4).int() @ torch.tensor([8, 4, 2, 1], dtype=torch.int32)
     counts = np.bincount(patterns.numpy(), minlength=16)
@@ -46,11 +46,11 @@ def bytes_against(dropped: torch.Tensor) -> float:
 
 def test_neighbours_are_dropped_independently() -> None:
     """Chi-squared with 15 degrees of freedom lies below 37.7 in 999 of 1,000 cases."""
-    assert bytes_against(drops(4_000_000)) < 37.7
+    assert chi_squared(drops(4_000_000)) < 37.7
 
 
 def test_the_check_catches_neighbours_that_depend_on_each_other() -> None:
-    assert bytes_against(drops(2_000_000).repeat_interleave(2)) > 1e5
+    assert chi_squared(drops(2_000_000).repeat_interleave(2)) > 1e5
 
 
 def test_what_stays_is_scaled_so_that_the_expectation_stays() -> None:

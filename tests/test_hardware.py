@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ftcli import hardware
-from ftcli.config.schema import OptimizerSection, TrainingSection
+from ftcli.config.schema import TrainingSection
 from ftcli.errors import LaunchError
 from ftcli.hardware import Execution, choose_execution, fit_to_model
 from ftcli.processes import Processes
@@ -187,7 +187,7 @@ def test_attention_and_dropout_by_device_precision_and_architecture(
 def test_the_fused_optimizer_can_be_forced(fused: Any, expected: bool) -> None:
     training = TrainingSection(device="cpu", precision="fp32")
 
-    found = choose_execution(training, Processes(), {}, optimizer=OptimizerSection(fused=fused))
+    found = choose_execution(training, Processes(), {}, fused=fused)
 
     assert found.fused_optimizer is expected
 

@@ -74,10 +74,20 @@ def rows(pair_data: Path) -> list[dict[str, str]]:
 FIFTY = ("training.epochs=9", "training.sampling=random")
 
 
-def test_losses_equal_a_plain_loop(write_config: ConfigWriter, still_model: Path, rows: list[dict[str, str]]) -> None:
-    found = ftcli_losses(write_config(), *FIFTY)
+@pytest.mark.parametrize(("model", "settings"), [("still_model", []), ("tiny_model", ["training.dropout=torch"])])
+def test_losses_equal_a_plain_loop(
+    write_config: ConfigWriter,
+    rows: list[dict[str, str]],
+    request: pytest.FixtureRequest,
+    model: str,
+    settings: list[str],
+) -> None:
+    """Without dropout, and with torch's own, mask by mask."""
+    folder: Path = request.getfixturevalue(model)
 
-    expected = plain_losses(still_model, rows, num_updates=54)
+    found = ftcli_losses(write_config(model={"name_or_path": str(folder)}), *FIFTY, *settings)
+
+    expected = plain_losses(folder, rows, num_updates=54)
     np.testing.assert_allclose(found[:50], expected[:50], rtol=0, atol=1e-6)
 
 
@@ -87,17 +97,6 @@ def test_clipped_losses_equal_a_plain_loop(
     found = ftcli_losses(write_config(), *FIFTY, "training.max_grad_norm=0.1", "training.micro_batch_size=3")
 
     expected = plain_losses(still_model, rows, num_updates=54, max_grad_norm=0.1)
-    np.testing.assert_allclose(found[:50], expected[:50], rtol=0, atol=1e-6)
-
-
-def test_with_stock_dropout_losses_equal_a_plain_loop_mask_by_mask(
-    write_config: ConfigWriter, tiny_model: Path, rows: list[dict[str, str]]
-) -> None:
-    config = write_config(model={"name_or_path": str(tiny_model)})
-
-    found = ftcli_losses(config, *FIFTY, "training.dropout=torch")
-
-    expected = plain_losses(tiny_model, rows, num_updates=54)
     np.testing.assert_allclose(found[:50], expected[:50], rtol=0, atol=1e-6)
 
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from awkward import Awkward, AwkwardColumns, awkward_rows
@@ -18,6 +19,7 @@ from conftest import write_table
 from ftcli.config.loading import load_config
 from ftcli.experiments import Experiment, prepare_experiment
 from ftcli.hardware import start
+from ftcli.learner import Learner
 from ftcli.tasks import TASKS
 from ftcli.training import run_updates
 
@@ -57,8 +59,23 @@ def updates(folder: Path, model: str, **training: Any) -> dict[str, Any]:
     return {
         "losses": [record.loss for record in records],
         "weights": torch.cat([p.detach().flatten() for p in learner.model.parameters()]).tolist(),
+        "largest_pass": max(record.largest_pass for record in records),
         "world_size": experiment.processes.world_size,
     }
+
+
+def updates_short_of_memory(folder: Path, model: str) -> dict[str, Any]:
+    """Train where the last process has memory for one example in a pass, and the others for all of theirs."""
+    accumulate = Learner.accumulate
+
+    def with_little_memory(learner: Learner, batch: dict[str, torch.Tensor], *, counts: bool) -> torch.Tensor:
+        processes = learner.processes
+        if processes.rank == processes.world_size - 1 and len(batch["input_ids"]) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return accumulate(learner, batch, counts=counts)
+
+    with patch.object(Learner, "accumulate", with_little_memory):
+        return updates(folder, model, batch_size=8, micro_batch_size="auto")
 
 
 def evaluations(folder: Path, model: str, counts: list[int]) -> Iterator[dict[str, Any]]:
@@ -82,6 +99,7 @@ def main() -> None:
     folder, model = Path(jobs["folder"]), jobs["model"]
     found = {
         "updates": updates(folder, model, batch_size=8),
+        "short_of_memory": updates_short_of_memory(folder, model),
         "evaluations": list(evaluations(folder, model, jobs["counts"])),
     }
     if torch.distributed.get_rank() == 0:

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import tempfile
 import time
+from dataclasses import replace
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
-from transformers import AutoTokenizer, DataCollatorWithPadding, get_scheduler
+from transformers import DataCollatorWithPadding, get_scheduler
 
-from ftcli.data.batching import UpdatePlan
 from ftcli.data.preparation import Features, Ragged
 from ftcli.experiments import Experiment
 from ftcli.hardware import start
@@ -23,7 +23,12 @@ from ftcli.training import run_updates
 
 
 class Contender(Protocol):
-    """What a worker measures. Both methods return the seconds that they took and the slots that they computed."""
+    """What a worker measures. Both methods return the seconds that they took and the slots that they computed.
+
+    Trainer does not tell its slots: 0.
+    """
+
+    model: Any
 
     def train(self, features: Features) -> tuple[float, int]:
         """Learn from each feature once."""
@@ -38,21 +43,13 @@ class Ours:
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
         accelerator = start(experiment.execution, experiment.processes)
-        self.learner = experiment.learner(experiment.build_model().model, accelerator)
+        self.model = experiment.build_model().model
+        self.learner = experiment.learner(self.model, accelerator)
         self.evaluator = experiment.evaluator(accelerator.device)
 
     def train(self, features: Features) -> tuple[float, int]:
         """Run one epoch of updates over the features."""
-        training = self.experiment.config.training
-        plan = UpdatePlan(
-            features.lengths,
-            batch_size=training.batch_size,
-            tokens_per_batch=training.tokens_per_batch,
-            sampling=training.sampling,
-            epochs=1,
-            max_steps=None,
-            seed=self.experiment.config.seed,
-        )
+        plan = replace(self.experiment.plan, lengths=features.lengths, epochs=1, max_steps=None)
         started = time.perf_counter()
         slots = sum(record.num_slots for record in run_updates(self.learner, plan, features))
         return time.perf_counter() - started, slots
@@ -60,7 +57,7 @@ class Ours:
     def evaluate(self, features: Features) -> tuple[float, int]:
         """Evaluate as training does, without the scores."""
         started = time.perf_counter()
-        self.evaluator.run_model(self.learner.model, features)
+        self.evaluator.run_model(self.model, features)
         taken = time.perf_counter() - started
         padded = self.evaluator.collation.padded_length
         return taken, sum(len(b) * padded(int(features.lengths[b].max())) for b in self.evaluator.plan(features))
@@ -73,7 +70,7 @@ class Plain:
         self.device = torch.device(experiment.execution.device)
         self.batch_size = experiment.config.training.batch_size
         self.model = _stock_model(experiment).to(self.device)
-        self.collate = DataCollatorWithPadding(AutoTokenizer.from_pretrained(experiment.architecture.location))
+        self.collate = DataCollatorWithPadding(experiment.tokenization.tokenizer)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=experiment.config.optimizer.learning_rate, weight_decay=0.0
         )
@@ -129,6 +126,7 @@ class Trainer:
             def on_train_end(self, *_: Any, **__: Any) -> None:
                 self.seconds = time.perf_counter() - self.started
 
+        self.model = _stock_model(experiment)
         self.folder = tempfile.TemporaryDirectory()
         self.clock = Clock()
         on_cpu = experiment.execution.device == "cpu"
@@ -145,9 +143,9 @@ class Trainer:
             **self.settings,
         )
         self.trainer = StockTrainer(
-            model=_stock_model(experiment),
+            model=self.model,
             args=arguments,
-            data_collator=DataCollatorWithPadding(AutoTokenizer.from_pretrained(experiment.architecture.location)),
+            data_collator=DataCollatorWithPadding(experiment.tokenization.tokenizer),
             callbacks=[self.clock],
         )
         self.round = 0
@@ -156,7 +154,8 @@ class Trainer:
         """Train for one epoch."""
         self.round += 1
         self.trainer.args.seed = self.trainer.args.data_seed = self.round
-        self.trainer.train_dataset = _as_dataset(features)
+        # The lengths that group_by_length would otherwise count itself.
+        self.trainer.train_dataset = _as_dataset(features).add_column("length", features.lengths.tolist())
         self.trainer.train()
         return self.clock.seconds, 0
 
@@ -196,8 +195,8 @@ def _stock_model(experiment: Experiment) -> Any:
 
 
 def _as_dataset(features: Features) -> Dataset:
-    """Return the features as a tokenized data set, with the lengths that Trainer groups by."""
-    columns: dict[str, Any] = {"length": features.lengths}
+    """Return the features as a tokenized data set."""
+    columns: dict[str, Any] = {}
     for name, column in features.columns.items():
         ragged = isinstance(column, Ragged)
         columns[name] = [column[i].tolist() for i in range(len(features))] if ragged else np.asarray(column)

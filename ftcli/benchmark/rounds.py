@@ -33,7 +33,11 @@ class Worker:
             stderr=self.messages,
             text=True,
         )
-        self.facts = self._answer()
+        try:
+            self.facts = self._answer()
+        except BaseException:
+            self.close()
+            raise
 
     def ask(self, **what: Any) -> dict[str, Any]:
         """Have it do something, and return its answer."""

@@ -22,7 +22,7 @@ _SPECIAL_TOKENS = {1: 2, 2: 3}
 class Shape:
     """Token lengths by quantile, special tokens included, and how many rows and texts a row there are.
 
-    Measured over the data sets of GLUE with the tokenizer of bert-base-uncased.
+    Measured over the data sets of GLUE with the uncased WordPiece tokenizer of MiniLM; of SST-2, 8,000 rows are made.
     """
 
     name: str

@@ -46,36 +46,36 @@ def _serve(config: Config, name: str, answer: Any) -> None:
     Console(quiet=True).calm_libraries()
     train, validation = config.data.train_split, config.data.validation_split
     experiment = prepare_experiment(config, [train, validation])
+    device = experiment.execution.device
     contender = CONTENDERS[name](experiment)
     features = experiment.splits[train].features
     contender.train(features.take(np.arange(config.training.batch_size) % len(features)))
-    model = contender.learner.model if name == "ftcli" else None
     answer(
         {
             "seconds_to_first_update": time.time() - started,
             "num_train": len(features),
             "num_validation": len(experiment.splits[validation].features),
             "execution": experiment.execution.summary(),
-            "encoder_parameters": encoder_parameters(model) if model is not None else None,
+            "encoder_parameters": encoder_parameters(contender.model),
         }
     )
     for line in sys.stdin:
         asked = json.loads(line)
         if "matrix_rate" in asked:
-            answer({"rate": matrix_rate(experiment.execution.device)})
+            answer({"rate": matrix_rate(device)})
             continue
         split = features if "train" in asked else experiment.splits[validation].features
         chosen = split.take(np.asarray(asked.get("train", asked.get("evaluate"))))
         seconds, slots = contender.train(chosen) if "train" in asked else contender.evaluate(chosen)
         tokens = int(chosen.lengths.sum())
-        answer({"seconds": seconds, "examples": len(chosen), "tokens": tokens, "slots": slots, "peak": _peak()})
+        answer({"seconds": seconds, "examples": len(chosen), "tokens": tokens, "slots": slots, "peak": _peak(device)})
 
 
-def _peak() -> int:
+def _peak(device: str) -> int:
     """Return the most bytes that this process has held: on its accelerator, if it has one, else in memory."""
     import torch
 
-    if torch.cuda.is_available():
+    if device == "cuda":
         return int(torch.cuda.max_memory_allocated())
     # Linux counts in KiB, macOS in bytes.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

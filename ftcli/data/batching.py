@@ -7,9 +7,9 @@ depend on how many processes there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import accumulate
 
 import numpy as np
@@ -48,20 +48,21 @@ def plan_epoch(
     """
     generator = np.random.default_rng([seed, epoch])
     order = generator.permutation(len(lengths))
-    if tokens_per_batch is not None:
-        batch_size = max(1, int(tokens_per_batch // lengths.mean()))
+    divide: Callable[[np.ndarray], list[np.ndarray]]
+    if tokens_per_batch is None:
+        divide, mean_size = partial(_by_count, size=batch_size), batch_size
+        num_grouped = len(order) // batch_size * batch_size
+    else:
+        divide = partial(_by_slots, lengths=lengths, budget=tokens_per_batch)
+        mean_size = max(1, int(tokens_per_batch // lengths.mean()))
+        num_grouped = len(order)
     if sampling == "random":
-        return _by_count(order, batch_size) if tokens_per_batch is None else _by_slots(order, lengths, tokens_per_batch)
-    num_full = len(order) if tokens_per_batch is not None else len(order) // batch_size * batch_size
-    updates: list[np.ndarray] = []
-    for window in _by_count(order[:num_full], WINDOW * batch_size):
-        longest_first = window[np.argsort(-lengths[window], kind="stable")]
-        if tokens_per_batch is None:
-            updates += _by_count(longest_first, batch_size)
-        else:
-            updates += _by_slots(longest_first, lengths, tokens_per_batch)
-    updates = [updates[index] for index in generator.permutation(len(updates))]
-    return updates + _by_count(order[num_full:], batch_size)
+        return divide(order)
+    windows = _by_count(order[:num_grouped], WINDOW * mean_size)
+    longest_first = [window[np.argsort(-lengths[window], kind="stable")] for window in windows]
+    updates = [update for window in longest_first for update in divide(window)]
+    shuffled = [updates[index] for index in generator.permutation(len(updates))]
+    return shuffled + _by_count(order[num_grouped:], batch_size)
 
 
 def _by_count(order: np.ndarray, size: int) -> list[np.ndarray]:

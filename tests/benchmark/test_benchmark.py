@@ -29,7 +29,7 @@ def summary() -> dict[str, Any]:
     other = [record(2), record(6), record(6)]
     facts = {
         "ftcli": {"encoder_parameters": 500, "seconds_to_first_update": 3.0, "execution": "cpu"},
-        "plain": {"encoder_parameters": None, "seconds_to_first_update": 4.0, "execution": "cpu"},
+        "plain": {"encoder_parameters": 500, "seconds_to_first_update": 4.0, "execution": "cpu"},
     }
     records = {"ftcli": {"train": ours, "evaluate": ours}, "plain": {"train": other, "evaluate": other}}
     return summarise(Rounds(facts, records, [1e7, 1e7, 2e7]))
