@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,12 +22,16 @@ from ftcli.metrics.scoring import compute_scores
 from ftcli.processes import Processes, fill_up
 from ftcli.tasks.base import LabelSet, Prediction, Task
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
 
 @dataclass(frozen=True)
 class Evaluator:
     """All that evaluating needs beside a model and a split.
 
-    device: where the batches go. batch_size, tokens_per_batch: most features and most slots of a forward pass.
+    accelerator: whose device and precision compute. batch_size, tokens_per_batch: most features and most slots of a
+    forward pass.
     """
 
     task: Task
@@ -36,7 +41,13 @@ class Evaluator:
     batch_size: int
     tokens_per_batch: int
     processes: Processes
-    device: torch.device
+    accelerator: Accelerator
+
+    @property
+    def device(self) -> torch.device:
+        """Where the batches go."""
+        device: torch.device = self.accelerator.device
+        return device
 
     def __call__(
         self, model: torch.nn.Module, split: PreparedSplit, on_batch: Callable[[], None] = lambda: None
@@ -83,13 +94,15 @@ class Evaluator:
         was_training = model.training
         model.eval()
         parts = []
-        for number in mine:
-            parts.append(self.run_batch(model, features, batches[number]))
-            on_batch()
-        if not parts:
-            # Gathering needs the shapes of a result: compute one feature and keep nothing of it.
-            reduced, sums = self.run_batch(model, features, range(1))
-            parts.append(({name: tensor[:0] for name, tensor in reduced.items()}, sums[:0]))
+        # Around all of the batches, so that autocast casts the weights once and not for each (see run_batch).
+        with self.accelerator.autocast():
+            for number in mine:
+                parts.append(self.run_batch(model, features, batches[number]))
+                on_batch()
+            if not parts:
+                # Gathering needs the shapes of a result: compute one feature and keep nothing of it.
+                reduced, sums = self.run_batch(model, features, range(1))
+                parts.append(({name: tensor[:0] for name, tensor in reduced.items()}, sums[:0]))
         model.train(was_training)
         ids = torch.tensor([i for n in mine for i in batches[n]], dtype=torch.int64, device=self.device)
         numbers = torch.tensor(list(mine), dtype=torch.int64, device=self.device)
@@ -100,7 +113,8 @@ class Evaluator:
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Return the reduced outputs of one batch, and (1, 2) its loss sum and weight sum."""
         batch = to_device(self.collation(features, indices), self.device)
-        with torch.inference_mode():
+        # Not inference_mode: autocast keeps no cast of a weight in it.
+        with torch.no_grad():
             outputs = model(**model_inputs(batch, self.collation.fields))
             sums = torch.zeros(1, 2, device=self.device)
             if batch.keys() >= self.task.target_fields.keys():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ftcli import fast_cpu
+from ftcli import fast_cpu, first_token
 from ftcli.config.schema import Config, DataSection
 from ftcli.data.batching import UpdatePlan
 from ftcli.data.collation import Collation
@@ -51,12 +51,15 @@ class Experiment:
 
     @property
     def collation(self) -> Collation:
-        """How features become batches."""
+        """How features become batches of training."""
+        return self._collation(self.execution.length_multiple)
+
+    def _collation(self, multiple_of: int) -> Collation:
         data = self.config.data
         return Collation(
             fields={**input_fields(self.tokenization), **self.task.target_fields},
             fixed_length=self.tokenization.max_length if data.padding == "max_length" else None,
-            multiple_of=data.pad_to_multiple_of or self.execution.length_multiple,
+            multiple_of=data.pad_to_multiple_of or multiple_of,
             limit=self.architecture.max_positions,
             padding_side=self.tokenization.tokenizer.padding_side,
         )
@@ -84,25 +87,25 @@ class Experiment:
         passes = "" if limit is None else f", at most {limit} a pass"
         return f"{size} an update{shared}{passes}; {training.sampling.replace('_', ' ')}"
 
-    def evaluator(self, device: torch.device) -> Evaluator:
+    def evaluator(self, accelerator: Accelerator) -> Evaluator:
         """Return what evaluates a model on any split."""
         tokens = self.config.evaluation.tokens_per_batch
         return Evaluator(
             task=self.task,
             labels=self.labels,
             metrics=self.metrics,
-            collation=self.collation,
+            collation=self._collation(self.execution.evaluation_length_multiple),
             batch_size=self.config.evaluation.batch_size,
             tokens_per_batch=self.execution.evaluation_tokens if tokens == "auto" else tokens,
             processes=self.processes,
-            device=device,
+            accelerator=accelerator,
         )
 
-    def judge(self, device: torch.device) -> Judge:
+    def judge(self, accelerator: Accelerator) -> Judge:
         """Return what evaluates while training."""
         section = self.config.evaluation
         return Judge(
-            evaluator=self.evaluator(device),
+            evaluator=self.evaluator(accelerator),
             split=self.splits.get(self.config.data.validation_split),
             every=section.every,
             metric=self.best_metric,
@@ -146,6 +149,7 @@ class Experiment:
         built = build_model(self.config.model, self.architecture, self.task, self.labels, attention=attention)
         if self.execution.dropout == "fast":
             fast_cpu.install(built.model)
+            first_token.install(built.model)
         return built
 
 

@@ -192,11 +192,18 @@ def test_the_fused_optimizer_can_be_forced(fused: Any, expected: bool) -> None:
     assert found.fused_optimizer is expected
 
 
-@pytest.mark.parametrize(("precision", "multiple"), [("fp32", 1), ("bf16", 8)])
-def test_lengths_are_rounded_up_where_kernels_are_made_for_shapes(precision: Any, multiple: int) -> None:
-    training = TrainingSection(device="cpu", precision=precision)
+@pytest.mark.parametrize(
+    ("precision", "compiled", "training_multiple", "evaluation_multiple"),
+    [("fp32", False, 1, 1), ("bf16", False, 8, 2), ("fp32", True, 64, 64), ("bf16", True, 64, 64)],
+)
+def test_lengths_are_rounded_up_where_kernels_are_made_for_shapes(
+    precision: Any, compiled: bool, training_multiple: int, evaluation_multiple: int
+) -> None:
+    training = TrainingSection(device="cpu", precision=precision, compile=compiled)
 
-    assert choose_execution(training, Processes(), {}).length_multiple == multiple
+    found = choose_execution(training, Processes(), {})
+
+    assert (found.length_multiple, found.evaluation_length_multiple) == (training_multiple, evaluation_multiple)
 
 
 def test_matrices_of_fp32_are_multiplied_in_fp32_whatever_the_switch_is_named() -> None:

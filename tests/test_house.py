@@ -23,7 +23,7 @@ ORDER = (
     "hub",
     "runs",
     "processes",
-    "fast_cpu",
+    "fast_cpu first_token",
     "hardware",
     "metrics",
     "data",

@@ -84,7 +84,7 @@ def evaluations(folder: Path, model: str, counts: list[int]) -> Iterator[dict[st
         experiment = prepare(folder, model, count, evaluation_batch_size=1 + count % 4)
         accelerator = start(experiment.execution, experiment.processes)
         built = experiment.build_model()
-        evaluation = experiment.evaluator(accelerator.device)(built.model, experiment.splits["train"])
+        evaluation = experiment.evaluator(accelerator)(built.model, experiment.splits["train"])
         yield {
             "rows": count,
             "scores": evaluation.scores,

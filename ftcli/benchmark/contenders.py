@@ -45,7 +45,7 @@ class Ours:
         accelerator = start(experiment.execution, experiment.processes)
         self.model = experiment.build_model().model
         self.learner = experiment.learner(self.model, accelerator)
-        self.evaluator = experiment.evaluator(accelerator.device)
+        self.evaluator = experiment.evaluator(accelerator)
 
     def train(self, features: Features) -> tuple[float, int]:
         """Run one epoch of updates over the features."""

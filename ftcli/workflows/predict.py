@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 
 from ftcli.checkpoints import SavedModel, config_of, find_saved_model
 from ftcli.config.schema import Config
@@ -87,7 +88,7 @@ def predict(
         # Rows on a terminal tell themselves how far they are.
         shown = replace(console, quiet=True) if rows_to.path is None and sys.stdout.isatty() else console
         progress = stack.enter_context(shown.progress("predicting", None, every=10))
-        stream = _Stream(experiment, model, accelerator.device, rows_from, writer, aside)
+        stream = _Stream(experiment, model, accelerator, rows_from, writer, aside)
         stream.run(progress)
     seconds = time.perf_counter() - started
     record = {
@@ -136,13 +137,13 @@ class _Stream:
         self,
         experiment: Experiment,
         model: torch.nn.Module,
-        device: torch.device,
+        accelerator: Accelerator,
         rows_from: Input,
         writer: RowWriter | None,
         aside: SetAside | None,
     ) -> None:
-        self.experiment, self.model, self.rows_from, self.device = experiment, model, rows_from, device
-        self.evaluator: Evaluator = experiment.evaluator(device)
+        self.experiment, self.model, self.rows_from = experiment, model, rows_from
+        self.evaluator: Evaluator = experiment.evaluator(accelerator)
         self.writer, self.aside = writer, aside
         self.num_rows = self.num_bad = 0
 
@@ -157,7 +158,9 @@ class _Stream:
         )
         for window in windows(rows, 1 if self.rows_from.is_terminal else size):
             predictions = self._predict([row for row in window if isinstance(row, TextRow)])
-            written = self.experiment.processes.on_main(partial(self._write, window, predictions), self.device)
+            written = self.experiment.processes.on_main(
+                partial(self._write, window, predictions), self.evaluator.device
+            )
             if written is None:
                 raise BrokenPipeError
             self.num_rows += written

@@ -36,7 +36,7 @@ class TrainingRun:
         self.experiment, self.learner, self.console = experiment, learner, console
         self.processes = experiment.processes
         self.device = learner.accelerator.device
-        self.judge: Judge = experiment.judge(self.device)
+        self.judge: Judge = experiment.judge(learner.accelerator)
         self.directory = RunDirectory(Path(experiment.config.output_dir))
         self.writer: RunWriter | None = None
         self.best: EvaluationRecord | None = None

@@ -97,7 +97,7 @@ def dry_run(
     micro_batch = learner.cut(plan.lengths, next(iter(plan)).features)[experiment.processes.rank][0]
     loss_sum, weight_sum = learner.accumulate(learner.batch(features, micro_batch), counts=micro_batch.counts)
     record: dict[str, Any] = {"num_updates": plan.num_updates, "loss": float(loss_sum / weight_sum)}
-    judge = experiment.judge(learner.accelerator.device)
+    judge = experiment.judge(learner.accelerator)
     if judge.split is not None:
         indices = judge.evaluator.plan(judge.split.features)[0]
         _, sums = judge.evaluator.run_batch(learner.model, judge.split.features, indices)
