@@ -60,6 +60,7 @@ class Experiment:
             fields={**input_fields(self.tokenization), **self.task.target_fields},
             fixed_length=self.tokenization.max_length if data.padding == "max_length" else None,
             multiple_of=data.pad_to_multiple_of or multiple_of,
+            finer_below=0 if data.pad_to_multiple_of else self.execution.finer_below,
             limit=self.architecture.max_positions,
             padding_side=self.tokenization.tokenizer.padding_side,
         )

@@ -33,17 +33,19 @@ class Dropout(nn.Dropout):
         return dropout(x, self.p) if self.training and self.p else x
 
 
-def attention(_: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **how: Any) -> Any:
+def attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **how: Any) -> Any:
     """Attend as transformers' eager attention does: (B, H, T, D) tensors and a (B, 1, T, T) mask to be added."""
-    q, k, v = (tensor.to(value.dtype).flatten(0, 1) for tensor in (query, key, value))
+    queries = slice(1 if getattr(module, "serves_first_token", False) else None)  # see first_token.py
+    q, k, v = (tensor.to(value.dtype).flatten(0, 1) for tensor in (query[:, :, queries], key, value))
     scores = torch.bmm(q, k.mT).mul_(how.get("scaling") or q.shape[-1] ** -0.5)
     if mask is not None:
-        scores = scores.view(*query.shape[:-1], -1).add_(mask).view(scores.shape)
+        scores = scores.unflatten(0, query.shape[:2]).add_(mask[:, :, queries]).flatten(0, 1)
     # Over odd lengths a bf16 softmax takes twice the time of one in fp32.
     weights = torch.softmax(scores, -1, dtype=torch.float32).to(v.dtype)
     if how.get("dropout"):
         weights = dropout(weights, how["dropout"])
-    return torch.bmm(weights, v).view(query.shape).transpose(1, 2).contiguous(), None
+    attended = torch.bmm(weights, v).unflatten(0, query.shape[:2]).transpose(1, 2)
+    return attended.expand(-1, query.shape[2], -1, -1), None
 
 
 def install(model: Any) -> None:

@@ -10,15 +10,17 @@ import torch
 from conftest import ARCHITECTURES, tiny_architecture
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
-from ftcli import first_token
+from ftcli import fast_cpu, first_token
+from ftcli.modeling import register_fast_attention
 
 IDS = torch.tensor([[2, 9, 10, 11, 12, 3], [2, 13, 14, 3, 0, 0]])
 
 
-def build(folder: Path, name: str, head: Any = AutoModelForSequenceClassification) -> Any:
+def build(folder: Path, name: str, head: Any = AutoModelForSequenceClassification, attention: str = "eager") -> Any:
     """Return a classifier whose weights are large enough for a token more or less to be seen."""
+    register_fast_attention()
     torch.manual_seed(0)
-    model = head.from_pretrained(tiny_architecture(folder, name), dtype=torch.float32)
+    model = head.from_pretrained(tiny_architecture(folder, name), dtype=torch.float32, attn_implementation=attention)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
@@ -40,9 +42,10 @@ def tokens_behind_attention(model: Any) -> list[int]:
     return seen
 
 
+@pytest.mark.parametrize("attention", ["eager", "sdpa", fast_cpu.NAME])
 @pytest.mark.parametrize("name", sorted(first_token.KNOWN))
-def test_logits_and_gradients_are_those_of_the_whole_layer(name: str, tmp_path: Path) -> None:
-    whole, cut = build(tmp_path, name), build(tmp_path, name)
+def test_logits_and_gradients_are_those_of_the_whole_layer(name: str, attention: str, tmp_path: Path) -> None:
+    whole, cut = build(tmp_path, name), build(tmp_path, name, attention=attention)
     first_token.install(cut)
 
     expected, found = run(whole, torch.tensor([0, 1])), run(cut, torch.tensor([0, 1]))
@@ -72,6 +75,18 @@ def test_one_token_a_feature_is_computed_behind_the_last_attention(name: str, tm
     first_token.install(model)
 
     assert tokens_behind_attention(model) == [1]
+
+
+def test_our_attention_computes_one_query_a_feature_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(tmp_path, "bert", attention=fast_cpu.NAME)
+    first_token.install(model)
+    shapes: list[tuple[int, ...]] = []
+    bmm = torch.bmm
+    monkeypatch.setattr(torch, "bmm", lambda a, b: (shapes.append(tuple(a.shape)), bmm(a, b))[1])
+    run(model)
+
+    # Two layers, two products each: every query in the first, one of the six in the last.
+    assert [shape[1] for shape in shapes] == [6, 6, 1, 1]
 
 
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES.keys() - first_token.KNOWN))

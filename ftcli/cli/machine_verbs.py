@@ -41,9 +41,7 @@ def bench_command(
         Literal["plain", "trainer"] | None,
         typer.Option("--against", help="Compare with a plain loop or with transformers' Trainer; by default both."),
     ] = None,
-    steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="Updates of a round; by default those of 320 examples.")
-    ] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Updates of a round, by default 50.")] = None,
     json_output: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,

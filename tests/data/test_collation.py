@@ -79,6 +79,10 @@ def test_a_batch_is_as_long_as_its_longest_feature(features: Features) -> None:
         ({"multiple_of": 3}, 3),
         ({"fixed_length": 6, "multiple_of": 4}, 8),
         ({"multiple_of": 8, "limit": 5}, 5),
+        ({"multiple_of": 8, "finer_below": 8}, 4),
+        ({"multiple_of": 8, "finer_below": 4}, 4),
+        ({"multiple_of": 8, "finer_below": 2}, 8),
+        ({"multiple_of": 8, "finer_below": 64}, 3),
         ({"limit": 64}, 3),
     ],
 )
