@@ -1,7 +1,4 @@
-"""Dropout on a CPU without torch's serial generator, and attention with it: exact in distribution, reproducible.
-
-Masks come from numpy's SFC64, seeded by torch's generator. 16 bits decide on a value: the rate is met to 2**-17.
-"""
+"""Dropout on a CPU without torch's serial generator, and attention with it: exact in distribution, reproducible."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ KNOWN = frozenset({"albert", "bert", "camembert", "distilbert", "electra", "mode
 
 
 def dropout(x: Tensor, rate: float) -> Tensor:
-    """Set values to zero at a rate, and scale the others so that the expectation stays."""
+    """Set values to zero at a rate, met to 2**-17, and scale the others so that the expectation stays."""
     dropped = round(rate * 2**16)
     generator = np.random.SFC64(int(torch.empty((), dtype=torch.int64).random_()))
     bits = torch.from_numpy(generator.random_raw(-(-x.numel() // 4)).view(np.int16))[: x.numel()]
@@ -39,12 +36,12 @@ def attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask
     q, k, v = (tensor.to(value.dtype).flatten(0, 1) for tensor in (query[:, :, queries], key, value))
     scores = torch.bmm(q, k.mT).mul_(how.get("scaling") or q.shape[-1] ** -0.5)
     if mask is not None:
-        scores = scores.unflatten(0, query.shape[:2]).add_(mask[:, :, queries]).flatten(0, 1)
+        scores = scores.view(*query.shape[:2], -1, k.shape[1]).add_(mask[:, :, queries]).flatten(0, 1)
     # Over odd lengths a bf16 softmax takes twice the time of one in fp32.
     weights = torch.softmax(scores, -1, dtype=torch.float32).to(v.dtype)
     if how.get("dropout"):
         weights = dropout(weights, how["dropout"])
-    attended = torch.bmm(weights, v).unflatten(0, query.shape[:2]).transpose(1, 2)
+    attended = torch.bmm(weights, v).view(*query.shape[:2], -1, v.shape[2]).transpose(1, 2)
     return attended.expand(-1, query.shape[2], -1, -1), None
 
 
