@@ -1,24 +1,43 @@
-"""Save models, point at the best and the last, publish one, and find what the user names.
+"""Save checkpoints, point at the best and the last, publish one model, and find what the user names.
 
-A saved model is whole or absent: it is written aside, flushed and renamed, and only then pointed at.
+A checkpoint is whole or absent: it is written aside, sealed with a manifest, flushed, renamed, and only then pointed
+at. It exists if and only if its manifest agrees with its files.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftcli.config.loading import load_config
 from ftcli.config.schema import Config
+from ftcli.console import to_json
+from ftcli.durable import (
+    MANIFEST,
+    delete,
+    find_damage,
+    operation,
+    read_json,
+    seal,
+    write_json,
+    write_text,
+    write_whole_directory,
+)
 from ftcli.errors import ConfigError, RunError
-from ftcli.runs import CHECKPOINTS, CONFIG, MODEL, RunDirectory, read_json, write_json, write_whole_directory
+from ftcli.runs import CHECKPOINTS, CONFIG, MODEL, OPTIMIZER, PREDICTIONS, RANDOM, RunDirectory
 from ftcli.tasks.tokenization import Tokenization
+
+if TYPE_CHECKING:
+    from ftcli.state import TrainingState
 
 # What a saved model says of itself: its step and scores.
 RECORD = "checkpoint.json"
+# What a run needs to go on, beside the tensors.
+STATE = "state.json"
+PREDICTED = "predictions.jsonl"
 CARD = "README.md"
 
 
@@ -33,54 +52,147 @@ class SavedModel:
 
 @dataclass(frozen=True)
 class Saver:
-    """Saves the models of one run; only the main process holds one that it uses."""
+    """Saves the checkpoints of one run; only the main process holds one that it uses.
+
+    keep: how many of the newest stay; the best stays besides.
+    """
 
     run: RunDirectory
     tokenization: Tokenization
     config_text: str
+    keep: int
 
-    def save(self, model: Any, record: dict[str, Any], *, as_best: bool) -> None:
-        """Save a model as the checkpoint of `record["step"]`, and point `last`, and perhaps `best`, at it."""
+    def save(
+        self,
+        model: Any,
+        state: TrainingState,
+        record: dict[str, Any],
+        standing: dict[str, Any],
+        predictions: Sequence[Mapping[str, Any]] | None,
+    ) -> None:
+        """Save a checkpoint, and point `last` at it, and `best`, if it is.
+
+        record: what the model says of itself, its step among it. standing: what else a run needs to go on.
+        predictions: of the evaluation, if it is the best so far.
+        """
         target = self.run.checkpoint(record["step"])
-        if not (target / RECORD).exists():
 
-            def fill(folder: Path) -> None:
-                model.save_pretrained(folder)
-                tokenizer = self.tokenization.tokenizer
-                # What the last call set would be saved too; whoever truncates finds the length in model_max_length.
-                tokenizer.backend_tokenizer.no_truncation()
-                tokenizer.backend_tokenizer.no_padding()
-                tokenizer.model_max_length = self.tokenization.max_length
-                tokenizer.save_pretrained(folder)
-                (folder / CONFIG).write_text(self.config_text, encoding="utf-8")
-                write_json(folder / RECORD, record)
+        def fill(folder: Path) -> None:
+            with operation("write", folder):
+                self._write_model(model, folder)
+            state.write(folder)
+            write_json(folder / RECORD, record)
+            write_json(folder / STATE, {**standing, **state.record})
+            if predictions is not None:
+                write_text(folder / PREDICTED, "".join(to_json(line) + "\n" for line in predictions))
+            seal(folder)
 
-            write_whole_directory(target, fill)
+        write_whole_directory(target, fill)
         write_json(self.run.pointer("last"), record)
-        if as_best:
-            write_json(self.run.pointer("best"), record)
+        if predictions is not None:
+            self.point_at_best(record, target)
         self._prune()
+
+    def _write_model(self, model: Any, folder: Path) -> None:
+        model.save_pretrained(folder)
+        tokenizer = self.tokenization.tokenizer
+        # What the last call set would be saved too; whoever truncates finds the length in model_max_length.
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
+        tokenizer.model_max_length = self.tokenization.max_length
+        tokenizer.save_pretrained(folder)
+        (folder / CONFIG).write_text(self.config_text, encoding="utf-8")
+
+    def point_at_best(self, record: Mapping[str, Any], checkpoint: Path) -> None:
+        """Make a checkpoint the best, and its predictions those of the run."""
+        write_json(self.run.pointer("best"), record)
+        predictions = (checkpoint / PREDICTED).read_text(encoding="utf-8")
+        write_text(self.run.path / PREDICTIONS / f"{record['split']}.jsonl", predictions)
+
+    def rewind(self, checkpoint: Checkpoint) -> None:
+        """Put the run back to where it was at a checkpoint: what came later, or is damaged, goes."""
+        good, _ = whole_checkpoints(self.run)
+        kept = {one.path for one in good if one.step <= checkpoint.step}
+        for folder in (self.run.path / CHECKPOINTS).iterdir():
+            if folder not in kept:
+                delete(folder)
+        write_json(self.run.pointer("last"), read_json(checkpoint.path / RECORD))
+        best = checkpoint.state["best"]
+        if best is None:
+            self.run.pointer("best").unlink(missing_ok=True)
+        else:
+            folder = self.run.checkpoint(best["step"])
+            self.point_at_best(read_json(folder / RECORD), folder)
 
     def publish(self, *, card: str) -> Path:
         """Put the best model, or the last where nothing was evaluated, and its card into `model/`."""
         chosen = self.run.pointed("best") or self.run.pointed("last")
         assert chosen is not None, "a run ends with a saved model"
         source = self.run.checkpoint(chosen["step"])
+        check_whole(source)
 
         def fill(folder: Path) -> None:
-            shutil.copytree(source, folder, dirs_exist_ok=True)
-            (folder / CARD).write_text(card, encoding="utf-8")
+            with operation("write", folder):
+                unpublished = shutil.ignore_patterns(OPTIMIZER, RANDOM, STATE, PREDICTED, MANIFEST)
+                shutil.copytree(source, folder, dirs_exist_ok=True, ignore=unpublished)
+                (folder / CARD).write_text(card, encoding="utf-8")
+            # Everything else there may be edited.
+            seal(folder, "*.safetensors")
 
         write_whole_directory(self.run.model, fill)
         return self.run.model
 
     def _prune(self) -> None:
-        """Remove checkpoints that nothing points at; only ever after the new one stands."""
-        pointers = (self.run.pointed("best"), self.run.pointed("last"))
-        kept = {self.run.checkpoint(record["step"]) for record in pointers if record is not None}
+        """Remove the oldest checkpoints; only ever after the new one stands."""
+        best = self.run.pointed("best")
+        newest = sorted((self.run.path / CHECKPOINTS).glob("step-*"))[-self.keep :]
+        kept = {*newest, *(() if best is None else (self.run.checkpoint(best["step"]),))}
         for folder in (self.run.path / CHECKPOINTS).iterdir():
             if folder not in kept:
-                shutil.rmtree(folder, ignore_errors=True)
+                delete(folder)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A whole checkpoint from which a run can go on, and its record of that."""
+
+    path: Path
+    state: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """The updates that went into it."""
+        return int(self.state["step"])
+
+
+def whole_checkpoints(run: RunDirectory) -> tuple[list[Checkpoint], dict[Path, str]]:
+    """Return the checkpoints of a run that are whole, the newest last, and what is wrong with the others.
+
+    One whose best model is damaged is no good either: the run could not publish what it knows to be the best.
+    """
+    folders = sorted((run.path / CHECKPOINTS).glob("step-*"))
+    damaged = {folder: damage for folder in folders if (damage := _damage(folder)) is not None}
+    whole = [Checkpoint(folder, read_json(folder / STATE)) for folder in folders if folder not in damaged]
+    steps = {checkpoint.step for checkpoint in whole}
+    for checkpoint in whole:
+        best = checkpoint.state["best"]
+        if best is not None and best["step"] not in steps:
+            damaged[checkpoint.path] = f"its best model, that of step {best['step']}, is missing or damaged"
+    good = [checkpoint for checkpoint in whole if checkpoint.path not in damaged]
+    return sorted(good, key=lambda checkpoint: checkpoint.step), damaged
+
+
+def _damage(folder: Path) -> str | None:
+    if folder.is_symlink():
+        return "a symbolic link"
+    return find_damage(folder)
+
+
+def check_whole(folder: Path) -> None:
+    """Raise RunError for a model whose files are not those of its manifest, if it has one."""
+    damage = find_damage(folder) if (folder / MANIFEST).exists() else None
+    if damage is not None:
+        raise RunError(f"{folder}: damaged: {damage}; choose another checkpoint, or train again")
 
 
 def find_saved_model(path: Path) -> SavedModel:
@@ -103,6 +215,7 @@ def find_saved_model(path: Path) -> SavedModel:
             f"{path}: no model that ftcli saved (config.json and {CONFIG} are not both there); expected a run, "
             f"one of its checkpoints, or its {MODEL}/"
         )
+    check_whole(path)
     return SavedModel(path, path / CONFIG, read_json(path / RECORD) if (path / RECORD).is_file() else {})
 
 

@@ -113,15 +113,18 @@ class Console:
         sys.stdout.flush()
 
     @contextmanager
-    def progress(self, description: str, total: int | None, every: int) -> Iterator[Progress]:
-        """Show a live bar on a terminal; elsewhere print a plain line every `every` steps and at the end."""
+    def progress(self, description: str, total: int | None, every: int, *, done: int = 0) -> Iterator[Progress]:
+        """Show a live bar on a terminal; elsewhere print a plain line every `every` steps and at the end.
+
+        done: the steps that lie behind already.
+        """
         if not self.speaks or self.quiet:
             yield _Silent()
         elif _stderr().is_terminal:
             with _live_bar() as bar:
-                yield _Bar(bar, bar.add_task(description, total=total, values=""))
+                yield _Bar(bar, bar.add_task(description, total=total, completed=done, values=""))
         else:
-            yield _Lines(self, description, total, every)
+            yield _Lines(self, description, total, every, done)
 
     def calm_libraries(self) -> None:
         """Keep the chatter of the libraries to ourselves, unless verbose; call before they are imported."""
@@ -149,9 +152,8 @@ class _Silent:
 class _Lines:
     """Progress for pipes and log files."""
 
-    def __init__(self, console: Console, description: str, total: int | None, every: int) -> None:
-        self.console, self.description, self.total, self.every = console, description, total, every
-        self.done = 0
+    def __init__(self, console: Console, description: str, total: int | None, every: int, done: int) -> None:
+        self.console, self.description, self.total, self.every, self.done = console, description, total, every, done
 
     def advance(self, **values: str) -> None:
         self.done += 1

@@ -59,11 +59,33 @@ class TrainingStoppedError(FtcliError):
     exit_code = 6
 
 
+class TrainingInterruptedError(FtcliError):
+    """Training ended early, as it was asked to, after a whole update."""
+
+    exit_code = 130
+
+
+class TrainingTerminatedError(TrainingInterruptedError):
+    """It was asked to by SIGTERM, as schedulers do before they take a machine away."""
+
+    exit_code = 143
+
+
 EXIT_INTERRUPTED = 130
 
 _CLASSES: dict[str, type[FtcliError]] = {
     cls.__name__: cls
-    for cls in (FtcliError, ConfigError, LaunchError, DataError, RunError, ModelError, TrainingStoppedError)
+    for cls in (
+        FtcliError,
+        ConfigError,
+        LaunchError,
+        DataError,
+        RunError,
+        ModelError,
+        TrainingStoppedError,
+        TrainingInterruptedError,
+        TrainingTerminatedError,
+    )
 }
 
 

@@ -17,6 +17,7 @@ from ftcli.data.batching import deal, plan_evaluation
 from ftcli.data.collation import Collation, model_inputs, to_device
 from ftcli.data.preparation import Features, PreparedSplit
 from ftcli.errors import TrainingStoppedError
+from ftcli.interruption import Interrupted, Interruption
 from ftcli.metrics.names import LOSS
 from ftcli.metrics.scoring import compute_scores
 from ftcli.processes import Processes, fill_up
@@ -50,13 +51,19 @@ class Evaluator:
         return device
 
     def __call__(
-        self, model: torch.nn.Module, split: PreparedSplit, on_batch: Callable[[], None] = lambda: None
+        self,
+        model: torch.nn.Module,
+        split: PreparedSplit,
+        on_batch: Callable[[], None] = lambda: None,
+        *,
+        interruption: Interruption | None = None,
     ) -> Evaluation:
         """Evaluate a model on a split; every process takes part and gets the scores, the main one the predictions.
 
-        on_batch: called after each batch of this process, `num_batches` times.
+        on_batch: called after each batch of this process, `num_batches` times. Raises Interrupted if an interruption
+        was agreed on before all batches were done.
         """
-        reduced, loss = self.run_model(model, split.features, on_batch)
+        reduced, loss = self.run_model(model, split.features, on_batch, interruption=interruption)
         if not math.isfinite(loss):
             # The argmax of NaN is a label like any other: such a model would get an ordinary score.
             raise TrainingStoppedError(
@@ -83,11 +90,17 @@ class Evaluator:
         return len(deal(len(batches), num_processes=self.processes.world_size, rank=self.processes.rank))
 
     def run_model(
-        self, model: torch.nn.Module, features: Features, on_batch: Callable[[], None] = lambda: None
+        self,
+        model: torch.nn.Module,
+        features: Features,
+        on_batch: Callable[[], None] = lambda: None,
+        *,
+        interruption: Interruption | None = None,
     ) -> tuple[dict[str, np.ndarray], float]:
         """Return the reduced outputs of all F features in feature order, and the mean loss: NaN without targets.
 
         The sums of the batches are added in batch order, so the loss does not depend on the processes.
+        Raises Interrupted, on every process, if any of them was asked to stop.
         """
         batches = self.plan(features)
         mine = deal(len(batches), num_processes=self.processes.world_size, rank=self.processes.rank)
@@ -97,6 +110,8 @@ class Evaluator:
         # Around all of the batches, so that autocast casts the weights once and not for each (see run_batch).
         with self.accelerator.autocast():
             for number in mine:
+                if interruption is not None and interruption.wish:
+                    break
                 parts.append(self.run_batch(model, features, batches[number]))
                 on_batch()
             if not parts:
@@ -104,6 +119,10 @@ class Evaluator:
                 reduced, sums = self.run_batch(model, features, range(1))
                 parts.append(({name: tensor[:0] for name, tensor in reduced.items()}, sums[:0]))
         model.train(was_training)
+        if interruption is not None:
+            wishes = torch.tensor(float(interruption.wish), device=self.device)
+            if interruption.agree(float(self.processes.sum(wishes))):
+                raise Interrupted
         ids = torch.tensor([i for n in mine for i in batches[n]], dtype=torch.int64, device=self.device)
         numbers = torch.tensor(list(mine), dtype=torch.int64, device=self.device)
         return self._gather(parts, ids, numbers, len(features), len(batches))

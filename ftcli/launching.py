@@ -12,12 +12,13 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from ftcli.console import Console
-from ftcli.errors import EXIT_INTERRUPTED, FtcliError, LaunchError
+from ftcli.errors import EXIT_INTERRUPTED, FtcliError, LaunchError, TrainingInterruptedError, TrainingTerminatedError
 from ftcli.processes import Processes
 
 if TYPE_CHECKING:
@@ -117,7 +118,17 @@ def launch(arguments: Sequence[str], num_processes: int, console: Console) -> in
         return EXIT_INTERRUPTED if number == signal.SIGINT else 128 + int(number)
     finally:
         del os.environ[_OURS]
+        _end_workers()
     return 0
+
+
+def _end_workers() -> None:
+    """End what is left of the workers, as after a second Ctrl-C, which torch's launcher does not wait out."""
+    import psutil
+
+    for worker in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            worker.kill()
 
 
 def _report_failed(failed: ChildFailedError, console: Console) -> int:
@@ -131,8 +142,8 @@ def _report_failed(failed: ChildFailedError, console: Console) -> int:
     rank = min(spoke or failures, key=lambda rank: (failures[rank].exitcode == 1, _moment(failures[rank]), rank))
     failure = failures[rank]
     code = int(failure.exitcode)
-    if code == EXIT_INTERRUPTED:
-        return code
+    if code in (EXIT_INTERRUPTED, TrainingTerminatedError.exit_code):
+        return code  # which the worker has told
     message = failure.message if isinstance(failure.message, str) else failure.message["message"]
     console.error(message if code > 0 else f"process {rank} was ended by {failure.signal_name()}")
     return code if code > 0 else 128 - code
@@ -150,6 +161,10 @@ def report(error: BaseException, console: Console) -> None:
     bug = not isinstance(error, FtcliError)
     message = "".join(traceback.format_exception(error)) if bug else str(error)
     processes = Processes.from_environment()
+    if isinstance(error, TrainingInterruptedError):
+        if processes.is_main:
+            console.error(message)
+        return
     error_file = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if _OURS in os.environ and error_file:
         extra = {"timestamp": str(int(time.time())), "nanoseconds": time.time_ns()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -63,22 +63,27 @@ class Learner:
     max_grad_norm: float | None = None
     pass_size: PassSize = field(default_factory=PassSize)
 
-    def update(self, features: Features, indices: np.ndarray) -> UpdateOutcome:
-        """Learn from one update, and step the schedule once; nothing is read back from the device."""
+    def update(self, features: Features, indices: np.ndarray, *, wish: int = 0) -> UpdateOutcome:
+        """Learn from one update, and step the schedule once; nothing is read back from the device.
+
+        wish: to stop, as an Interruption has it; it travels with the sums, so that all processes learn of it at once.
+        """
         if self.pass_size.adapts:
             sums = self._gradients_that_fit(features, indices)
         else:
             sums = self._explained(lambda: self._gradients(features, indices), features.lengths, indices)
-        self.processes.sum(sums)
+        own_loss = sums[0].clone()
+        loss_sum, weight_sum, wishes = self.processes.sum(torch.cat([sums, sums.new_tensor([float(wish)])]))
         outcome = apply_update(
             self.optimizer,
-            *sums,
+            loss_sum,
+            weight_sum,
             num_processes=self.processes.world_size,
             max_grad_norm=self.max_grad_norm,
             scaler=self.accelerator.scaler,
         )
         self.schedule.step()
-        return outcome
+        return replace(outcome, own_loss=own_loss, wishes=wishes)
 
     def cut(self, lengths: np.ndarray, indices: np.ndarray) -> list[list[MicroBatch]]:
         """Return the micro-batches of every process. lengths: (F,) tokens a feature."""

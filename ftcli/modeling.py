@@ -54,6 +54,8 @@ def read_architecture(section: ModelSection, task: Task) -> Architecture:
         section,
         lambda: transformers.AutoConfig.from_pretrained(location, **_source_options(location, revision)),
     )
+    # A checkpoint may name a kernel of the Hub here, which whatever builds the model would fetch and run.
+    config._attn_implementation = "eager"
     mapping = getattr(transformers, task.head)._model_mapping
     if type(config) not in mapping:
         raise ModelError(

@@ -16,6 +16,7 @@ from ftcli.errors import ConfigError
 
 # A scale that has fallen this low means that gradients overflow whatever the scale.
 _LEAST_SCALE = 2.0**-10
+_NOTHING = torch.zeros(())
 
 
 def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -67,6 +68,13 @@ def build_schedule(optimizer: torch.optim.Optimizer, section: SchedulerSection, 
     return schedule
 
 
+def advance_schedule(schedule: LRScheduler, step: int) -> None:
+    """Put a new schedule where it stands after some updates: it is a function of the step alone."""
+    # The second number is one more than the first would have it, as torch warns of a first step without an update.
+    schedule.load_state_dict({**schedule.state_dict(), "last_epoch": step - 1, "_step_count": step + 1})
+    schedule.step()
+
+
 def check_schedule(section: SchedulerSection, *, num_updates: int) -> None:
     """Raise the ConfigError that building the schedule would, before there is a model."""
     build_schedule(torch.optim.SGD([torch.zeros(1)], lr=1.0), section, num_updates=num_updates)
@@ -95,11 +103,14 @@ class UpdateOutcome:
 
     loss: mean over the targets of the update. grad_norm: before clipping; not finite where an fp16 overflow
     left the weights alone. is_finite: False if the run must stop, because loss or gradient is not finite.
+    own_loss: summed over the part of this process alone. wishes: to stop, summed over all processes.
     """
 
     loss: Tensor
     grad_norm: Tensor
     is_finite: Tensor
+    own_loss: Tensor = _NOTHING
+    wishes: Tensor = _NOTHING
 
 
 def apply_update(

@@ -6,21 +6,27 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from safetensors import SafetensorError
+from filelock import FileLock, Timeout
 
 from ftcli.console import to_json
+from ftcli.durable import append_line, explained, flush, read_json, sweep, write_json, write_text
 from ftcli.errors import RunError
 
 CONFIG = "config.yaml"
 MODEL = "model"
 CHECKPOINTS = "checkpoints"
+PREDICTIONS = "predictions"
+STEPS = "steps.jsonl"
+EVALUATIONS = "evaluations.jsonl"
+# Of a checkpoint, beside the model: tensors of the optimizer and of the generators.
+OPTIMIZER, RANDOM = "optimizer.safetensors", "random.safetensors"
+_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -60,12 +66,25 @@ class RunDirectory:
         """Whether the directory holds a run of ours, finished or not."""
         return self.status.is_file()
 
+    def is_locked(self) -> bool:
+        """Whether some process is writing this run. A lock ends with its process, however that ends."""
+        if not (self.path / _LOCK).is_file():
+            return False
+        try:
+            with FileLock(self.path / _LOCK, timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:
+            return False  # read-only for us: then nothing can be written either, which is told elsewhere
+
 
 @dataclass(frozen=True)
 class RunWriter:
-    """Writes the records of a run. `create` makes the directory."""
+    """Writes the records of a run, and keeps others from it until it is closed."""
 
     run: RunDirectory
+    lock: FileLock
 
     @classmethod
     def create(cls, path: str | Path, *, overwrite: bool) -> RunWriter:
@@ -75,20 +94,52 @@ class RunWriter:
         """
         run = RunDirectory(Path(path))
         check_free(run.path, overwrite=overwrite)
-        try:
-            if run.is_run():
-                _remove_run(run)
+        with explained(run.path):
             run.path.mkdir(parents=True, exist_ok=True)
-            run.status.touch(exist_ok=False)  # of two runs that start at once, one gets the directory
+            lock = _lock(run)
+            if run.is_run():
+                check_free(run.path, overwrite=overwrite, is_ours=True)  # another one may have been quicker
+                aside = run.path.with_name(f".{run.path.name}.overwritten")
+                shutil.rmtree(aside, ignore_errors=True)
+                # Moved before it is deleted, so that a crash never leaves half of it in place.
+                run.path.rename(aside)
+                run.path.mkdir()
+                lock.release()
+                lock = _lock(run)
+                shutil.rmtree(aside)
             (run.path / CHECKPOINTS).mkdir(exist_ok=True)
-            writer = cls(run)
-            host = {"host": platform.node(), "pid": os.getpid()}
-            write_json(run.status, {"status": "running", "started": _now(), "updated": _now(), **host})
-        except FileExistsError:
-            raise RunError(f"{path}: another run has just started here; choose another output_dir") from None
-        except OSError as error:
-            raise _cannot_write(run.path, error) from None
+            writer = cls(run, lock)
+            write_json(run.status, {"status": "running", "started": _now(), **_here()})
         return writer
+
+    @classmethod
+    def reopen(cls, path: str | Path) -> RunWriter:
+        """Open a run that is to go on. Raises RunError if it cannot be written, or another process writes it."""
+        run = RunDirectory(Path(path))
+        with explained(run.path):
+            writer = cls(run, _lock(run))
+            for folder in (run.path, run.path / CHECKPOINTS, run.path / PREDICTIONS):
+                sweep(folder)
+        writer.set_status("running", **_here())
+        return writer
+
+    def close(self) -> None:
+        """Let others write."""
+        self.lock.release()
+
+    def keep_until(self, *, steps: int, evaluations: int) -> None:
+        """Cut what was recorded after the last step, and the last evaluation, to keep, and a line that was torn."""
+        for name, step in ((STEPS, steps), (EVALUATIONS, evaluations)):
+            path = self.run.path / name
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+            write_text(path, "".join(line for line in lines if _step_of(line) <= step))
+
+    def flush(self) -> None:
+        """Wait until the records of steps and evaluations are on disk."""
+        for name in (STEPS, EVALUATIONS):
+            if (self.run.path / name).exists():
+                with explained(self.run.path / name):
+                    flush(self.run.path / name)
 
     def set_status(self, status: str, **details: Any) -> None:
         """Record what became of the run."""
@@ -105,27 +156,18 @@ class RunWriter:
 
     def append(self, name: str, record: Mapping[str, Any]) -> None:
         """Add one line to a JSON-lines file."""
-        self._add(name, to_json(record) + "\n")
-
-    def _add(self, name: str, text: str) -> None:
-        try:
-            with (self.run.path / name).open("a", encoding="utf-8") as file:
-                file.write(text)
-        except OSError as error:
-            raise _cannot_write(self.run.path / name, error) from None
-
-    def write_lines(self, name: str, records: Iterable[Mapping[str, Any]]) -> None:
-        """Write one JSON-lines file, whole or not at all."""
-        lines = "".join(to_json(record) + "\n" for record in records)
-        write_text(self.run.path / name, lines)
+        append_line(self.run.path / name, to_json(record))
 
     def log(self, line: str) -> None:
         """Add a line to the run's log."""
-        self._add("log.txt", f"{_now()} {line}\n")
+        append_line(self.run.path / "log.txt", f"{_now()} {line}")
 
 
-def check_free(path: Path, *, overwrite: bool) -> None:
-    """Raise RunError unless a run can be made here: before data and model are loaded, and again when it starts."""
+def check_free(path: Path, *, overwrite: bool, is_ours: bool = False) -> None:
+    """Raise RunError unless a run can be made here: before data and model are loaded, and again when it starts.
+
+    is_ours: the lock of the directory is this process's.
+    """
     run = RunDirectory(path)
     try:
         exists = path.exists()
@@ -135,153 +177,52 @@ def check_free(path: Path, *, overwrite: bool) -> None:
         raise RunError(f"{path}: a symbolic link; give the directory that it points to as output_dir")
     if exists and not path.is_dir():
         raise RunError(f"{path}: not a directory; choose another output_dir")
-    if path.is_dir() and any(path.iterdir()):
+    if path.is_dir() and any(entry.name not in (_LOCK, CHECKPOINTS) for entry in path.iterdir()):
         if not run.is_run():
             raise RunError(f"{path}: holds files that are no ftcli run; choose another output_dir")
-        known = read_json(run.status)
-        if overwrite and is_alive(known):
-            raise RunError(f"{path}: process {known['pid']} is still writing this run; stop it first")
+        if run.is_locked() and not is_ours:
+            raise _is_taken(run)
         if not overwrite:
-            status = known.get("status", "unknown")
+            status = read_json(run.status).get("status", "unknown")
             raise RunError(
-                f"{path}: holds a run already ({status}). Pass --overwrite to replace it, or choose another "
-                f"directory with output_dir={path}-2"
+                f"{path}: holds a run already ({status}). Pass --resume to go on with it, --overwrite to replace it, "
+                f"or choose another directory with output_dir={path}-2"
             )
     parent = next(folder for folder in (path, *path.parents) if folder.exists())
     if not os.access(parent, os.W_OK | os.X_OK):
         raise RunError(f"{path}: {parent} is read-only for this user; choose another output_dir")
 
 
-def write_whole_directory(target: Path, fill: Callable[[Path], None]) -> None:
-    """Make a directory whole or not at all: filled aside, flushed to disk, then renamed over the old one."""
-    aside = target.with_name(f".{target.name}.partial")
-    try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        fill(aside)
-        for file in sorted(aside.rglob("*")):
-            if file.is_file():
-                _follow_umask(file)
-                _flush(file)
-        _flush(aside)
-        if target.exists():
-            shutil.rmtree(target)
-        aside.rename(target)
-        _flush(target.parent)
-    except BaseException as error:
-        shutil.rmtree(aside, ignore_errors=True)
-        if isinstance(error, OSError | SafetensorError):
-            raise _cannot_write(target, error) from None
-        raise
-
-
-def write_json(path: Path, record: Any) -> None:
-    """Write JSON whole or not at all."""
-    write_text(path, to_json(record, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    with explained(path, _cannot_write):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path, _cannot_write) as file, explained(path, _cannot_write):
-        file.write(text)
-
-
-@contextmanager
-def whole_file(path: Path, explain: Callable[[Path, Exception], Exception]) -> Iterator[TextIO]:
-    """Open a file to write that takes its place when all went well, and leaves no trace otherwise.
-
-    explain: makes the error to raise of one that opening, flushing or renaming met.
-    """
-    target = path.resolve()  # a link stays one
-    aside = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        with explained(path, explain):
-            file = aside.open("w", encoding="utf-8", newline="")
-        with file:
-            yield file
-            with explained(path, explain):
-                file.flush()
-                os.fsync(file.fileno())
-        with explained(path, explain):
-            aside.replace(target)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-@contextmanager
-def explained(path: Path, explain: Callable[[Path, Exception], Exception]) -> Iterator[None]:
-    """Raise what `explain` makes of an OSError."""
-    try:
-        yield
-    except OSError as error:
-        raise explain(path, error) from None
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON record of a run. Raises RunError if it is damaged."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read: {error}. Choose another checkpoint") from None
-    if not isinstance(record, dict):
-        raise RunError(f"{path}: expected a JSON object. Choose another checkpoint")
-    return record
-
-
-def _remove_run(run: RunDirectory) -> None:
-    """Move an old run aside before deleting it, so that a crash never leaves half of it in place."""
-    aside = run.path.with_name(f".{run.path.name}.old-{os.getpid()}")
-    run.path.rename(aside)
-    shutil.rmtree(aside)
-
-
-def is_alive(status: Mapping[str, Any]) -> bool:
-    """Whether another process, on this machine, is known to be writing a run."""
-    return status.get("pid") != os.getpid() and _process_exists(status) is True
-
-
-def has_died(status: Mapping[str, Any]) -> bool:
+def has_died(run: RunDirectory, status: Mapping[str, Any]) -> bool:
     """Whether a run says that it is running, and its process on this machine is gone."""
-    return _process_exists(status) is False
+    return status.get("status") == "running" and status.get("host") == platform.node() and not run.is_locked()
 
 
-def _process_exists(status: Mapping[str, Any]) -> bool | None:
-    """Look for the process of a running run; None where nothing can be said."""
-    if status.get("status") != "running" or status.get("host") != platform.node():
-        return None
-    import psutil
-
+def _lock(run: RunDirectory) -> FileLock:
+    lock = FileLock(run.path / _LOCK, timeout=0)
     try:
-        created = psutil.Process(int(status["pid"])).create_time()
-        started = datetime.fromisoformat(status["started"]).timestamp()
-    except (psutil.NoSuchProcess, KeyError, ValueError):
-        return False
-    except psutil.AccessDenied:
-        return True
-    # A process that is younger than the run has only inherited the number.
-    return created <= started + 1
+        lock.acquire()
+    except Timeout:
+        raise _is_taken(run) from None
+    return lock
 
 
-def _cannot_write(path: Path, error: Exception) -> RunError:
-    reason = getattr(error, "strerror", None) or error
-    return RunError(f"{path}: cannot be written: {reason}. Free space or choose another output_dir")
+def _is_taken(run: RunDirectory) -> RunError:
+    status = read_json(run.status) if run.is_run() else {}
+    who = f"process {status['pid']} on {status['host']}" if {"pid", "host"} <= status.keys() else "another process"
+    return RunError(f"{run.path}: {who} is writing this run; wait for it, stop it, or choose another output_dir")
 
 
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _here() -> dict[str, Any]:
+    return {"updated": _now(), "host": platform.node(), "pid": os.getpid()}
+
+
+def _step_of(line: str) -> float:
+    """Return the step of a record; infinity where the line is torn."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _follow_umask(file: Path) -> None:
-    """Undo the private mode that safetensors gives its files: ours are as readable as any other file of the user's."""
-    umask = os.umask(0)
-    os.umask(umask)
-    file.chmod(0o666 & ~umask)
+        return float(json.loads(line)["step"]) if line.endswith("\n") else float("inf")
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
 
 
 def _now() -> str:

@@ -19,7 +19,7 @@ from ftcli.errors import EXIT_INTERRUPTED, FtcliError
 # In the order in which a person needs them.
 _PANELS = {
     "Begin": ("init", "inspect-data", "inspect-batch", "config", "validate", "doctor", "bench"),
-    "Train": ("train", "eval"),
+    "Train": ("train", "resume", "eval"),
     "Use": ("predict", "runs", "push"),
 }
 

@@ -15,6 +15,7 @@ class Verb(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse as Typer does, and explain what was meant where an option does not exist."""
+        args = _with_value(args, "--resume", "auto")
         options = {name for parameter in self.get_params(ctx) for name in parameter.opts}
         for index, argument in enumerate(args):
             flag, equals, value = argument.partition("=")
@@ -26,6 +27,17 @@ class Verb(TyperCommand):
                 if told:
                     ctx.fail(f"No such option: {flag}. Settings are written as in the config, without dashes: {told}")
         return super().parse_args(ctx, args)
+
+
+def _with_value(args: Sequence[str], option: str, default: str) -> list[str]:
+    """Give an option whose value may be left out the default, where no such value, or directory, follows."""
+    if option not in args:
+        return list(args)
+    place = args.index(option)
+    following = args[place + 1] if place + 1 < len(args) else ""
+    if following == default or Path(following, "checkpoint.json").is_file() or Path(following, "status.json").is_file():
+        return [*args[:place], f"{option}={following}", *args[place + 2 :]]
+    return [*args[:place], f"{option}={default}", *args[place + 1 :]]
 
 
 def _value_behind(rest: Sequence[str]) -> str:

@@ -70,6 +70,12 @@ def find_checkpoint(checkpoint: str) -> None:
     find_saved_model(Path(checkpoint))
 
 
+AllowInexact = Annotated[
+    bool,
+    typer.Option(
+        "--allow-inexact", help="Go on with another number of processes: the same updates, other last digits."
+    ),
+]
 ConfigAndOverrides = Annotated[
     list[str] | None,
     typer.Argument(
@@ -108,6 +114,20 @@ def train_command(
     arguments: ConfigAndOverrides = None,
     num_processes: NumProcesses = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run.")] = False,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            "--resume",
+            metavar="[auto|PATH]",
+            help="Go on with the run in output_dir, from its newest checkpoint or the one at PATH; a run that has "
+            "saved nothing starts.",
+            show_default=False,
+        ),
+    ] = None,
+    allow_inexact: AllowInexact = False,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="The same as training.deterministic=true.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Everything once, and nothing written: is it going to work?")
     ] = False,
@@ -119,45 +139,81 @@ def train_command(
     """Fine-tune a model as CONFIG says, into a run directory."""
     console = Console(quiet=quiet, verbose=verbose, json_output=json_output)
     with exit_codes(console):
+        config, overrides = find_config(arguments or [], console)
+    overrides += ["training.deterministic=true"] if deterministic else []
+    how = {"overwrite": overwrite, "resume": resume, "allow_inexact": allow_inexact}
+    _train(config, overrides, None if dry_run else how, num_processes, allow_remote_code, console)
+
+
+def _train(
+    config: str,
+    overrides: list[str],
+    how: dict[str, Any] | None,
+    num_processes: int | None,
+    allow_remote_code: bool,
+    console: Console,
+) -> None:
+    """Train, here or in workers. how: the further arguments of the workflow; None for a dry run."""
+    with exit_codes(console):
         # Before anything heavy is imported: what is wrong with config or run directory is told at once.
         from ftcli.config.loading import compose
         from ftcli.hub import tell_hub
         from ftcli.launching import check_launch
-        from ftcli.runs import check_free
+        from ftcli.resuming import find_start, tell_finished
 
         check_launch(num_processes)
-        config, overrides = find_config(arguments or [], console)
         loaded, composition = compose(config, overrides)
-        if not dry_run:
-            check_free(Path(loaded.output_dir), overwrite=overwrite)
+        if how is not None:
+            quiet = Console(quiet=True, is_main=False)
+            start = find_start(loaded, how["resume"], quiet, overwrite=how["overwrite"])
+            if start.finished:
+                tell_finished(loaded, console)
+                return
         tell_hub(loaded, console)
+
+    common: dict[str, Any] = {"allow_remote_code": allow_remote_code, "console": console}
 
     def check(count: int) -> None:
         from ftcli.workflows.train import check_train
 
-        check_train(
-            loaded,
-            overwrite=overwrite or dry_run,
-            num_processes=count,
-            allow_remote_code=allow_remote_code,
-            console=console,
-        )
+        check_train(loaded, num_processes=count, **common)
 
     def run() -> None:
-        from ftcli.workflows.train import dry_run as run_dry
-        from ftcli.workflows.train import train
+        from ftcli.workflows.train import dry_run, train
 
-        common: dict[str, Any] = {
-            "num_processes": num_processes,
-            "allow_remote_code": allow_remote_code,
-            "console": console,
-        }
-        if dry_run:
-            run_dry(loaded, **common)
+        if how is None:
+            dry_run(loaded, num_processes=num_processes, **common)
         else:
-            train(loaded, overwrite=overwrite, **common)
+            train(loaded, num_processes=num_processes, **how, **common)
 
     with_workers(num_processes, console, check, run, composition.pointing())
+
+
+@app.command("resume", cls=Verb)
+def resume_command(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run directory, or one of its checkpoints.", show_default=False)
+    ],
+    overrides: Overrides = None,
+    num_processes: NumProcesses = None,
+    allow_inexact: AllowInexact = False,
+    allow_remote_code: RemoteCode = False,
+    json_output: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Go on with a run that was interrupted, bit for bit, on as many processes as it had."""
+    console = Console(quiet=quiet, verbose=verbose, json_output=json_output)
+    with exit_codes(console):
+        from ftcli.launching import is_worker
+        from ftcli.resuming import find_run, processes_of
+
+        directory, resume = find_run(run)
+        overrides = [*(overrides or ()), f"output_dir={directory}"]
+        if num_processes is None and not is_worker():
+            num_processes = processes_of(directory)
+    how = {"overwrite": False, "resume": resume, "allow_inexact": allow_inexact}
+    _train(str(directory / "config.yaml"), overrides, how, num_processes, allow_remote_code, console)
 
 
 @app.command("eval", cls=Verb)

@@ -162,6 +162,11 @@ class TrainingSection(Section):
     dropout: Literal["fast", "torch"] = setting(
         "fast", help="fast: another source of random masks on a CPU, for known architectures; torch: its own"
     )
+    deterministic: bool = setting(
+        False,
+        help="Only kernels that give the same bits every time, where a GPU has others",
+        trainer=("full_determinism",),
+    )
     compile: bool = setting(False, help="Compile the model with torch.compile", trainer=("torch_compile",))
     gradient_checkpointing: bool = setting(
         False, help="Compute activations twice instead of keeping them: less memory, more time"
@@ -224,6 +229,20 @@ class EvaluationSection(Section):
     )
 
 
+class CheckpointSection(Section):
+    """When the run is saved, so that it can go on after whatever ends it."""
+
+    every: Literal["epoch"] | Positive = setting(
+        "epoch", help="epoch, or a number of updates", changes_result=False, trainer=("save_strategy", "save_steps")
+    )
+    keep: Annotated[int, Limits(ge=2, le=MAX_COUNT)] = setting(
+        2, help="The newest to keep; the best is kept besides", changes_result=False, trainer=("save_total_limit",)
+    )
+    on_signal: Literal["save", "stop"] = setting(
+        "save", help="At Ctrl-C or SIGTERM, after the update at hand: save and stop, or stop", changes_result=False
+    )
+
+
 class LoggingSection(Section):
     """What is shown while training."""
 
@@ -255,6 +274,7 @@ class Config(Section):
     optimizer: OptimizerSection = setting(OptimizerSection(), help="The optimizer")
     scheduler: SchedulerSection = setting(SchedulerSection(), help="The learning rate over time")
     evaluation: EvaluationSection = setting(EvaluationSection(), help="Scores while training")
+    checkpoint: CheckpointSection = setting(CheckpointSection(), help="When the run is saved", changes_result=False)
     logging: LoggingSection = setting(LoggingSection(), help="What is shown", changes_result=False)
     output_dir: str = setting(
         "runs/config",

@@ -135,13 +135,19 @@ class UpdatePlan:
         return planned if self.max_steps is None else min(planned, self.max_steps)
 
     def __iter__(self) -> Iterator[Update]:
+        return self.updates()
+
+    def updates(self, after: int = 0) -> Iterator[Update]:
+        """Yield the updates that come after a step: the cursor of a run is nothing but that number."""
         step = 0
-        for epoch in range(self.epochs):
-            planned = self.epoch(epoch)
-            for number, features in enumerate(planned[: self.num_updates - step], start=1):
-                step += 1
-                yield Update(step, epoch, features, epoch + number / len(planned))
-            if step == self.num_updates:
+        for epoch, end in enumerate(self.epoch_ends):
+            if end > after:
+                planned = self.epoch(epoch)
+                for number, features in enumerate(planned[: self.num_updates - step], start=1):
+                    if step + number > after:
+                        yield Update(step + number, epoch, features, epoch + number / len(planned))
+            step = end
+            if step >= self.num_updates:
                 return
 
 

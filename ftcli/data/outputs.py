@@ -15,8 +15,8 @@ from typing import Any, TextIO
 
 from ftcli.console import to_json
 from ftcli.data.formats import BadRow
+from ftcli.durable import explained, whole_file
 from ftcli.errors import ConfigError, RunError
-from ftcli.runs import explained, whole_file
 
 OUTPUT_SUFFIXES = (".jsonl", ".csv", ".tsv")
 # Where a prediction keeps the probabilities of the labels, by name.

@@ -8,7 +8,8 @@ from typing import Any
 
 from ftcli.config.checks import is_on_hub, looks_local
 from ftcli.config.schema import Config
-from ftcli.runs import RunDirectory, read_json
+from ftcli.durable import read_json
+from ftcli.runs import RunDirectory
 
 
 def model_card(run: RunDirectory, config: Config, max_length: int) -> str:

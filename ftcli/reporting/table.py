@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftcli.config.yaml import YamlError, parse
+from ftcli.durable import read_json
 from ftcli.errors import RunError
-from ftcli.runs import RunDirectory, has_died, read_json
+from ftcli.runs import RunDirectory, has_died
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -51,7 +52,7 @@ def _describe_whole(run: RunDirectory) -> dict[str, Any]:
         best_step=None if best is None else best["step"],
         num_examples=None if best is None else best.get("num_examples"),
         scores={} if best is None else best.get("scores", {}),
-        status="died" if has_died(status) else status.get("status"),
+        status="died" if has_died(run, status) else status.get("status"),
         reason=status.get("reason"),
     )
 

@@ -9,9 +9,10 @@ from ftcli.checkpoints import CARD, RECORD
 from ftcli.config.loading import load_config, with_local_paths
 from ftcli.config.showing import config_text
 from ftcli.console import Console
+from ftcli.durable import read_json
 from ftcli.errors import ConfigError, ModelError, RunError
 from ftcli.hub import MODEL, Repository, explain, is_online, why_offline
-from ftcli.runs import CONFIG, RunDirectory, read_json
+from ftcli.runs import CONFIG, RunDirectory
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ftcli.checkpoints import Saver
 from ftcli.config.showing import config_text
 from ftcli.console import Console
-from ftcli.errors import FtcliError, RunError
+from ftcli.data.batching import UpdatePlan
+from ftcli.errors import FtcliError, RunError, TrainingInterruptedError, TrainingTerminatedError
 from ftcli.experiments import Experiment
+from ftcli.interruption import Interruption
 from ftcli.learner import Learner
 from ftcli.metrics.scoring import compute_scores
 from ftcli.reporting.card import model_card
-from ftcli.runs import RunDirectory, RunWriter
+from ftcli.resuming import Start, check_experiment, state_of_data
+from ftcli.runs import EVALUATIONS, STEPS, RunDirectory, RunWriter
+from ftcli.state import capture, restore
 from ftcli.tracking import Trackers
-from ftcli.training import EvaluationRecord, Judge, StepRecord, fit
+from ftcli.training import EvaluationRecord, Judge, Standing, StepRecord, fit, is_due
 from ftcli.workflows.description import describe_data, describe_environment
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
+_NOTICE = "stopping after this update, which is saved; Ctrl-C again leaves at once"
 # What trackers get of a step.
 _TRACKED = ("loss", "learning_rate", "grad_norm", "examples_per_second", "padding_efficiency", "epoch")
 
@@ -32,32 +38,60 @@ _TRACKED = ("loss", "learning_rate", "grad_norm", "examples_per_second", "paddin
 class TrainingRun:
     """One training run while it goes on: what it shows, and what it writes on the main process."""
 
-    def __init__(self, experiment: Experiment, learner: Learner, console: Console) -> None:
-        self.experiment, self.learner, self.console = experiment, learner, console
+    def __init__(self, experiment: Experiment, learner: Learner, console: Console, start: Start) -> None:
+        self.experiment, self.learner, self.console, self.start = experiment, learner, console, start
         self.processes = experiment.processes
         self.device = learner.accelerator.device
         self.judge: Judge = experiment.judge(learner.accelerator)
         self.directory = RunDirectory(Path(experiment.config.output_dir))
+        self.interruption = Interruption()
         self.writer: RunWriter | None = None
-        self.best: EvaluationRecord | None = None
-        self.baseline: dict[str, float] = {}
         self.saver: Saver | None = None
         self.trackers: Trackers | None = None
-        self.steps = 0
+        self.environment = describe_environment(experiment)
+        state = {} if start.checkpoint is None else start.checkpoint.state
+        self.standing = Standing(**{field.name: state[field.name] for field in fields(Standing) if field.name in state})
+        # The record of the best evaluation so far.
+        self.best: dict[str, Any] | None = state.get("best")
+        self.baseline: dict[str, float] = {} if self.best is None else self.best["majority_class"]
         self.pass_limit = learner.pass_size.limit
 
+    def check_start(self, *, allow_inexact: bool) -> Iterator[str]:
+        """Yield warnings of what makes a resumed run differ; raise an error for what makes it another run."""
+        assert self.start.checkpoint is not None
+        state = self.start.checkpoint.state
+        yield from check_experiment(self.experiment, self.environment, state, allow_inexact=allow_inexact)
+        updates = f"{self.experiment.plan.num_updates:,} updates"
+        for key, was, now in self.start.grown:
+            yield f"{key}: {was} before, {now} now, so {updates}; from here on the learning rate is that of so many"
+
+    def told_start(self) -> list[tuple[str, str]]:
+        """Say where a resumed run goes on, for the header."""
+        if self.start.checkpoint is None:
+            return []
+        rate = self.learner.schedule.get_last_lr()[0]
+        where = f"after update {self.standing.step:,} ({self.start.checkpoint.path.name}), learning rate {rate:.1e}"
+        return [("resumed", where)]
+
     @contextmanager
-    def recorded(self, *, overwrite: bool) -> Iterator[None]:
-        """Open the run directory, and record there how the run ended."""
+    def recorded(self) -> Iterator[None]:
+        """Open the run directory, put the learner where the run stood, and record how the run ended."""
         try:
-            self.processes.on_main(lambda: self._open(overwrite), self.device)
-            yield
-        except KeyboardInterrupt:
-            self._close("interrupted", "interrupted by the user")
+            self.processes.on_main(self._open, self.device)
+            if self.start.checkpoint is not None:
+                restore(self.learner, self.start.checkpoint.path, self.start.checkpoint.state)
+                self.pass_limit = self.learner.pass_size.limit
+            with self.interruption.listening(_NOTICE if self.console.speaks and not self.console.quiet else ""):
+                yield
+        except (KeyboardInterrupt, TrainingInterruptedError) as error:
+            self._close("interrupted", str(error) or "interrupted by the user")
             raise
         except BaseException as error:
             self._close("failed", str(error) if isinstance(error, FtcliError) else repr(error))
             raise
+        finally:
+            if self.writer is not None:
+                self.writer.close()
 
     def _close(self, status: str, reason: str) -> None:
         """Record how the run ended, if it can be recorded: the error that ended it matters more."""
@@ -65,31 +99,89 @@ class TrainingRun:
             self.trackers.finish(succeeded=False)
         if self.writer is not None:
             with suppress(RunError):
-                self.writer.set_status(status, step=self.steps, reason=reason)
+                self.writer.set_status(status, step=self.standing.step, reason=reason)
 
-    def _open(self, overwrite: bool) -> None:
-        config = self.experiment.config
-        self.writer = RunWriter.create(config.output_dir, overwrite=overwrite)
+    def _open(self) -> None:
+        config, checkpoint = self.experiment.config, self.start.checkpoint
         text = config_text(config)
+        self.saver = Saver(self.directory, self.experiment.tokenization, text, config.checkpoint.keep)
+        if checkpoint is None:
+            self.writer = RunWriter.create(config.output_dir, overwrite=self.start.replaces)
+        else:
+            self.writer = RunWriter.reopen(config.output_dir)
+            self.writer.keep_until(steps=checkpoint.step, evaluations=self.standing.evaluated)
+            self.writer.log(f"resumed after step {checkpoint.step}")
+            self.saver.rewind(checkpoint)
         self.writer.write_config(text)
-        self.writer.write("environment.json", describe_environment(self.experiment))
+        self.writer.write("environment.json", self.environment)
         self.writer.write("data.json", describe_data(self.experiment))
-        self.saver = Saver(self.directory, self.experiment.tokenization, text)
         self.trackers = Trackers(config.logging.trackers, self.directory.path, self.console)
         self.trackers.start(config)
 
     def fit(self) -> None:
-        """Run the loop to its end, telling and writing what it yields."""
+        """Run the loop to its end, telling and writing what it yields. Raises TrainingInterruptedError if asked to."""
         features = self.experiment.splits[self.experiment.config.data.train_split].features
-        plan = self.experiment.plan
-        every = self.experiment.config.logging.every_steps
-        with self.console.progress("training", plan.num_updates, every) as progress:
-            for record in fit(self.learner, plan, features, judge=self.judge, save=self._save):
+        plan, every = self.experiment.plan, self.experiment.config.logging.every_steps
+        loop = fit(
+            self.learner,
+            plan,
+            features,
+            judge=self.judge,
+            standing=self.standing,
+            saver=self,
+            interruption=self.interruption,
+        )
+        with self.console.progress("training", plan.num_updates, every, done=self.standing.step) as progress:
+            for record in loop:
                 if isinstance(record, StepRecord):
                     self._on_step(record)
                     progress.advance(**_progress_values(record))
                 else:
                     self._on_evaluation(record)
+        if self.interruption.agreed is not None:
+            self._tell_interruption(self.interruption.agreed)
+
+    def _tell_interruption(self, by: signal.Signals) -> NoReturn:
+        terminated = by == signal.SIGTERM
+        what = "SIGTERM" if terminated else "Ctrl-C"
+        saved = "saved" if self._saves_now() else "not saved"
+        raise (TrainingTerminatedError if terminated else TrainingInterruptedError)(
+            f"stopped by {what} after update {self.standing.step:,} of {self.experiment.plan.num_updates:,}, {saved}; "
+            f"go on with: ftcli resume {self.directory.path}"
+        )
+
+    def due(self, step: int, plan: UpdatePlan) -> bool:
+        """Whether to save after a step, whatever was evaluated."""
+        return is_due(self.experiment.config.checkpoint.every, step, plan)
+
+    def _saves_now(self) -> bool:
+        return self.interruption.agreed is None or self.experiment.config.checkpoint.on_signal == "save"
+
+    def save(self, standing: Standing, evaluation: EvaluationRecord | None) -> None:
+        """Save a checkpoint, from which the run could go on, on the main process."""
+        if not self._saves_now():
+            return
+        state = capture(self.learner)
+        row: dict[str, Any] = {"step": standing.step} if evaluation is None else self._row(evaluation)
+        is_best = evaluation is not None and evaluation.is_best
+        if is_best:
+            self.best = row
+
+        def write() -> None:
+            assert self.saver is not None
+            assert self.writer is not None
+            known = {
+                **asdict(standing),
+                "best": self.best,
+                "num_processes": self.processes.world_size,
+                "environment": {name: self.environment[name] for name in ("packages", "execution", "platform")},
+                **state_of_data(self.experiment),
+            }
+            self.writer.flush()
+            predictions = evaluation.evaluation.predictions if evaluation is not None and is_best else None
+            self.saver.save(self.learner.model, state, row | self._of_the_data(), known, predictions)
+
+        self.processes.on_main(write, self.device)
 
     def finish(self, seconds: float) -> dict[str, Any]:
         """Publish the model, close the run, and show the outcome."""
@@ -103,14 +195,14 @@ class TrainingRun:
         record = {
             "run": str(self.directory.path),
             "model": str(self.directory.model),
-            "steps": self.steps,
+            "steps": self.standing.step,
             "num_processes": self.processes.world_size,
             "seconds": round(seconds, 2),
-            "best": None if self.best is None else self._row(self.best),
+            "best": self.best,
             "majority_class": self.baseline,
         }
         if self.writer is not None:
-            self.writer.set_status("finished", step=self.steps, seconds=record["seconds"])
+            self.writer.set_status("finished", step=self.standing.step, seconds=record["seconds"])
         if self.trackers is not None:
             self.trackers.finish(succeeded=True)
         self.console.result(record, self._closing_text())
@@ -121,7 +213,6 @@ class TrainingRun:
         return record
 
     def _on_step(self, record: StepRecord) -> None:
-        self.steps = record.step
         if self.learner.pass_size.limit != self.pass_limit:
             self.pass_limit = self.learner.pass_size.limit
             line = f"step {record.step}: out of memory; from here on at most {self.pass_limit} examples a pass"
@@ -133,7 +224,7 @@ class TrainingRun:
                 "examples_per_second": round(record.examples_per_second, 2),
                 "padding_efficiency": round(record.padding_efficiency, 4),
             }
-            self.writer.append("steps.jsonl", {**asdict(record), **rates})
+            self.writer.append(STEPS, {**asdict(record), **rates})
         if self.trackers is not None and record.step % self.experiment.config.logging.every_steps == 0:
             shown = {name: getattr(record, name) for name in _TRACKED}
             self.trackers.log({f"train/{name}": value for name, value in shown.items()}, record.step)
@@ -143,13 +234,9 @@ class TrainingRun:
         mark = "  * best" if record.is_best else ""
         line = f"step {record.step}  epoch {record.epoch:.2f}  {record.evaluation.split}: {scores}{mark}"
         self.console.info(line)
-        if record.is_best:
-            self.best = record
         if self.writer is not None:
             self.writer.log(line)
-            self.writer.append("evaluations.jsonl", self._row(record))
-            if record.is_best:
-                self.writer.write_lines(f"predictions/{record.evaluation.split}.jsonl", record.evaluation.predictions)
+            self.writer.append(EVALUATIONS, self._row(record))
         if self.trackers is not None:
             values = {f"{record.evaluation.split}/{name}": value for name, value in record.evaluation.scores.items()}
             self.trackers.log(values, record.step)
@@ -181,14 +268,6 @@ class TrainingRun:
             return {}
         return compute_scores(self.experiment.metrics, guesses, references, num_labels=len(labels))
 
-    def _save(self, evaluation: EvaluationRecord | None, step: int, as_best: bool) -> None:
-        def write() -> None:
-            assert self.saver is not None
-            row: dict[str, Any] = {"step": step} if evaluation is None else self._row(evaluation)
-            self.saver.save(self.learner.model, row | self._of_the_data(), as_best=as_best)
-
-        self.processes.on_main(write, self.device)
-
     def _of_the_data(self) -> dict[str, Any]:
         """Return what a saved model must know of the data that it learned from."""
         train = self.experiment.splits[self.experiment.config.data.train_split]
@@ -203,16 +282,16 @@ class TrainingRun:
         return known
 
     def _closing_text(self) -> Table | str:
-        if self.best is None:
-            return f"{self.directory.path.name}: {self.steps} updates, not evaluated"
+        title, best = f"{self.directory.path.name}: {self.standing.step} updates", self.best
+        if best is None:
+            return f"{title}, not evaluated"
         from rich.table import Table
 
-        table = Table(title=f"{self.directory.path.name}: {self.steps} updates", title_justify="left")
-        evaluation = self.best.evaluation
-        best = f"best (step {self.best.step})"
-        for title in (f"{evaluation.split}, n = {evaluation.num_rows}", best, "majority class"):
-            table.add_column(title, justify="left" if title.startswith(evaluation.split) else "right")
-        for name, score in evaluation.scores.items():
+        table = Table(title=title, title_justify="left")
+        split, step = best["split"], f"best (step {best['step']})"
+        for heading in (f"{split}, n = {best['num_examples']}", step, "majority class"):
+            table.add_column(heading, justify="left" if heading.startswith(split) else "right")
+        for name, score in best["scores"].items():
             baseline = f"{self.baseline[name]:.4f}" if name in self.baseline else ""
             table.add_row(name, f"{score:.4f}", baseline)
         return table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,6 +23,7 @@ from ftcli.learner import Learner
 from ftcli.metrics.scoring import check_hub_metrics
 from ftcli.modeling import BuiltModel
 from ftcli.optimization import check_schedule
+from ftcli.resuming import find_start, tell_finished
 from ftcli.runs import check_free
 from ftcli.tracking import check_trackers
 from ftcli.workflows.description import data_warnings, header
@@ -33,28 +35,36 @@ def train(
     overrides: Iterable[str] = (),
     *,
     overwrite: bool = False,
+    resume: str | None = None,
+    allow_inexact: bool = False,
     num_processes: int | None = None,
     allow_remote_code: bool = False,
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """Fine-tune a model as a config says, into a new run directory.
+    """Fine-tune a model as a config says, into a run directory.
 
     config: a file or a Config. overrides: `key=value` texts laid over it. overwrite: replace an earlier run.
-    num_processes: what a launcher was asked for, to be checked; this function starts no processes itself.
+    resume: go on with the run in output_dir, from its newest whole checkpoint ("auto") or the one that is named; what
+    has saved nothing starts at update 0, and what is finished stays as it is. allow_inexact: even with another number
+    of processes, which changes digits. num_processes: what a launcher was asked for, to be checked; this function
+    starts no processes itself.
     Returns, on every process, a record with the run directory, the steps, and the best evaluation.
-    Raises an FtcliError for whatever the user can mend.
+    Raises an FtcliError for whatever the user can mend; TrainingInterruptedError when SIGINT or SIGTERM ended it.
     """
     console = console or Console()
     check_launch(num_processes)
     config = load_config(config, overrides)
-    check_free(Path(config.output_dir), overwrite=overwrite)
+    begin = find_start(config, resume, console, overwrite=overwrite)
+    if begin.finished:
+        return tell_finished(config, console)
     experiment = prepare_training(config, console, allow_remote_code=allow_remote_code)
     started = time.perf_counter()
-    learner, built = _build(experiment)
-    run = TrainingRun(experiment, learner, console)
-    with run.recorded(overwrite=overwrite):
-        console.fields("ftcli train", header(experiment, built, learner.pass_size.limit))
-        for warning in data_warnings(experiment):
+    learner, built = _build(experiment, probes=begin.checkpoint is None)
+    run = TrainingRun(experiment, learner, console, begin)
+    warnings = [] if begin.checkpoint is None else list(run.check_start(allow_inexact=allow_inexact))
+    with run.recorded():
+        console.fields("ftcli train", [*header(experiment, built, learner.pass_size.limit), *run.told_start()])
+        for warning in (*warnings, *data_warnings(experiment)):
             console.warn(warning)
         run.fit()
         record = run.finish(time.perf_counter() - started)
@@ -62,11 +72,8 @@ def train(
     return record
 
 
-def check_train(
-    config: Config, *, overwrite: bool, num_processes: int, allow_remote_code: bool, console: Console
-) -> None:
-    """Check run directory and data, and fill the cache, before several workers are started."""
-    check_free(Path(config.output_dir), overwrite=overwrite)
+def check_train(config: Config, *, num_processes: int, allow_remote_code: bool, console: Console) -> None:
+    """Check the data, and fill the cache, before several workers are started."""
     experiment = prepare_training(config, console, allow_remote_code=allow_remote_code)
     check_devices(num_processes, experiment.execution.device)
 
@@ -88,7 +95,7 @@ def dry_run(
     except FtcliError as error:
         console.warn(str(error))
     experiment = prepare_training(config, console, allow_remote_code=allow_remote_code)
-    learner, built = _build(experiment)
+    learner, built = _build(experiment, probes=True)
     console.fields("ftcli train --dry-run", header(experiment, built, learner.pass_size.limit))
     for warning in data_warnings(experiment):
         console.warn(warning)
@@ -115,6 +122,13 @@ def _told(record: dict[str, Any]) -> str:
     return f"one of {updates[1]:,} updates tried, {names}"
 
 
+def _ask_for_determinism() -> None:
+    """Refuse kernels that do not give the same bits every time. A CPU has none that we use."""
+    # Read by cuBLAS when it is first used; one of the two values that it documents for this.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+
+
 def prepare_training(config: Config, console: Console, *, allow_remote_code: bool) -> Experiment:
     """Prepare the splits that training needs, and see that every metric can be computed."""
     console.calm_libraries()
@@ -129,14 +143,16 @@ def prepare_training(config: Config, console: Console, *, allow_remote_code: boo
     return experiment
 
 
-def _build(experiment: Experiment) -> tuple[Learner, BuiltModel]:
-    """Join the process group, load the weights, and build what changes them."""
+def _build(experiment: Experiment, *, probes: bool) -> tuple[Learner, BuiltModel]:
+    """Join the process group, load the weights, and build what changes them. probes: whether to look at memory."""
+    if experiment.config.training.deterministic:
+        _ask_for_determinism()
     accelerator = start(experiment.execution, experiment.processes)
     built = experiment.build_model()
     learner = experiment.learner(built.model, accelerator)
     # Dropout differs between processes, as their examples do, and no two seeds share a stream.
     stream = np.random.SeedSequence([experiment.config.seed, experiment.processes.rank])
     torch.manual_seed(int(stream.generate_state(1)[0]))
-    if learner.pass_size.adapts:
+    if learner.pass_size.adapts and probes:
         learner.probe(experiment.splits[experiment.config.data.train_split].features, experiment.plan)
     return learner, built
