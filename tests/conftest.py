@@ -21,6 +21,8 @@ os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_WAIT_P
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
 
+pytest_plugins = ["faults"]
+
 WORDS = (
     "the a cat dog bird fish runs sleeps eats sings sees red green blue small large and or not "
     "on under near house tree river good bad happy sad"

@@ -143,7 +143,7 @@ def test_each_feature_is_scored_exactly_once(several: dict[str, Any], count: int
     assert sorted(found["features"]) == list(range(num_features))
 
 
-def test_scores_and_predictions_do_not_depend_on_the_processes(
+def test_29_scores_and_predictions_do_not_depend_on_the_processes(
     several: dict[str, Any], alone: list[dict[str, Any]]
 ) -> None:
     assert several["evaluations"] == alone

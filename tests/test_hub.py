@@ -209,7 +209,7 @@ def test_init_looks_at_a_data_set_of_the_hub(hub: HubServer, home: Path) -> None
     [("https://huggingface.invalid", {}), ("http://127.0.0.1:9", {}), ("http://127.0.0.1:9", {"HF_HUB_OFFLINE": "1"})],
     ids=["no such host", "nobody listens", "offline is asked for"],
 )
-def test_offline_with_an_empty_cache_is_one_error_before_anything_heavy_is_imported(
+def test_50_offline_with_an_empty_cache_is_one_error_before_anything_heavy_is_imported(
     home: Path, endpoint: str, settings: dict[str, str]
 ) -> None:
     """No wall clock: what takes seconds is torch and the retries of the clients, and neither is reached."""
@@ -246,7 +246,7 @@ def test_what_the_hub_does_not_have_is_one_error(hub: HubServer, home: Path, ove
 
 
 @pytest.mark.parametrize(("kind", "name"), [("models", "tiny/bert"), ("datasets", "nyu-mll/glue")])
-def test_a_gated_repository_says_where_to_ask(hub: HubServer, home: Path, kind: str, name: str) -> None:
+def test_50_a_gated_repository_says_where_to_ask(hub: HubServer, home: Path, kind: str, name: str) -> None:
     hub.repositories[kind, name].is_gated = True
 
     done = train(hub, home)

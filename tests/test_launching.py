@@ -226,7 +226,7 @@ def test_ctrl_c_ends_with_130_and_no_traceback(config: Path, tmp_path: Path, num
         ({"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4"}, None, "training.micro_batch_size"),
     ],
 )
-def test_what_runs_must_be_what_was_asked_for(environment: dict[str, str], asked: int | None, message: str) -> None:
+def test_30_what_runs_must_be_what_was_asked_for(environment: dict[str, str], asked: int | None, message: str) -> None:
     with pytest.raises(LaunchError, match=message):
         check_launch(asked, environment)
 

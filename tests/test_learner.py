@@ -96,7 +96,7 @@ def test_a_single_example_that_does_not_fit_ends_with_what_to_change() -> None:
         learner.update(EIGHT, np.arange(8))
 
 
-def test_without_auto_the_way_out_is_named() -> None:
+def test_20_without_auto_the_way_out_is_named() -> None:
     learner, model = learner_with(room=4, adapts=False)
 
     with pytest.raises(TrainingStoppedError, match=r"8 examples of up to 1 tokens.*micro_batch_size=auto"):

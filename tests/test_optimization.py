@@ -10,7 +10,7 @@ import torch
 
 from ftcli.config.schema import OptimizerSection, SchedulerSection
 from ftcli.errors import ConfigError
-from ftcli.optimization import apply_update, build_optimizer, build_schedule, parameter_groups
+from ftcli.optimization import advance_schedule, apply_update, build_optimizer, build_schedule, parameter_groups
 
 
 class Tiny(torch.nn.Module):
@@ -165,3 +165,26 @@ def test_an_fp16_overflow_lowers_the_scale_and_does_not_stop_the_run() -> None:
     assert bool(outcome.is_finite)
     assert scaler.get_scale() == 512.0
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine", "constant_with_warmup", "inverse_sqrt", "polynomial"])
+@pytest.mark.parametrize("step", [1, 2, 7, 10])
+def test_a_schedule_that_is_advanced_has_the_rates_of_one_that_was_stepped(name: Any, step: int) -> None:
+    def build() -> tuple[torch.optim.Optimizer, Any]:
+        optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.3)
+        return optimizer, build_schedule(optimizer, SchedulerSection(name=name, warmup_steps=3), num_updates=10)
+
+    (one, stepped), (two, advanced) = build(), build()
+    advance_schedule(advanced, step)
+    for _ in range(step):
+        one.step()
+        stepped.step()
+    found, expected = [], []
+    for _ in range(3):
+        found.append((two.param_groups[0]["lr"], advanced.get_last_lr()))
+        expected.append((one.param_groups[0]["lr"], stepped.get_last_lr()))
+        for optimizer, schedule in ((one, stepped), (two, advanced)):
+            optimizer.step()
+            schedule.step()
+
+    assert found == expected

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from ftcli.checkpoints import find_saved_model
+from ftcli.durable import find_damage, read_json, seal, write_json, write_whole_directory
 from ftcli.errors import RunError
-from ftcli.runs import RunWriter, check_free, read_json, write_json, write_whole_directory
+from ftcli.runs import RunWriter, check_free
 
 
 def fill(folder: Path) -> None:
@@ -95,6 +96,52 @@ def test_lines_are_appended_and_text_stays_text(tmp_path: Path) -> None:
         '{"text": "naïve ✓"}',
         '{"text": "second"}',
     ]
+
+
+def test_records_after_a_step_are_cut_and_a_torn_line_with_them(tmp_path: Path) -> None:
+    writer = RunWriter.create(tmp_path / "run", overwrite=False)
+    for step in range(1, 6):
+        writer.append("steps.jsonl", {"step": step})
+    for step in (2, 4):
+        writer.append("evaluations.jsonl", {"step": step})
+    with (tmp_path / "run" / "steps.jsonl").open("a") as file:
+        file.write('{"step": 3')  # as a crash leaves it
+
+    writer.keep_until(steps=4, evaluations=2)
+
+    assert (tmp_path / "run" / "steps.jsonl").read_text() == "".join(f'{{"step": {n}}}\n' for n in range(1, 5))
+    assert (tmp_path / "run" / "evaluations.jsonl").read_text() == '{"step": 2}\n'
+
+
+def test_a_writer_keeps_others_out_until_it_is_closed(tmp_path: Path) -> None:
+    writer = RunWriter.create(tmp_path / "run", overwrite=False)
+
+    assert writer.run.is_locked()
+    with pytest.raises(RunError, match="is writing this run"):
+        RunWriter.reopen(tmp_path / "run")
+    writer.close()
+    assert not writer.run.is_locked()
+    RunWriter.reopen(tmp_path / "run").close()
+
+
+def test_a_sealed_directory_is_whole_and_other_files_in_it_do_not_matter(tmp_path: Path) -> None:
+    fill(tmp_path)
+    assert find_damage(tmp_path) == "manifest.json is missing or cannot be read"
+    seal(tmp_path)
+    (tmp_path / "notes").write_text("mine")
+
+    assert find_damage(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "damage"), [("ne", "has 2 bytes of 3"), ("old", "has changed since it was written")]
+)
+def test_damage_is_told_by_size_and_by_content(tmp_path: Path, content: str, damage: str) -> None:
+    fill(tmp_path)
+    seal(tmp_path)
+    (tmp_path / "weights").write_text(content)
+
+    assert find_damage(tmp_path) == f"weights {damage}"
 
 
 def test_json_is_written_whole(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_another_order_gives_other_losses(
 
 
 @pytest.mark.parametrize("micro_batch_size", [2, 1])
-def test_a_short_update_weighs_by_its_own_targets(micro_batch_size: int) -> None:
+def test_27_a_short_update_weighs_by_its_own_targets(micro_batch_size: int) -> None:
     features = line_features([1, 2, 4], weights=[1, 3, 2])
     learner = line_learner(WeightedSum(), micro_batch_size=micro_batch_size)
 

@@ -95,6 +95,10 @@ def test_a_key_says_whether_it_changes_the_result(key: Key) -> None:
 def test_what_does_not_change_the_result_is_this_and_no_more() -> None:
     marked = {path for path, key in SCHEMA_KEYS.items() if not key.field.json_schema_extra["changes_result"]}
     assert marked == {
+        "checkpoint",
+        "checkpoint.every",
+        "checkpoint.keep",
+        "checkpoint.on_signal",
         "data.test_split",
         "evaluation.batch_size",
         "evaluation.tokens_per_batch",

@@ -94,7 +94,7 @@ def test_keys_are_text_whatever_they_look_like() -> None:
     assert list(parse("1: a\nnull: b\ntrue: c").value) == ["1", "null", "true"]
 
 
-def test_a_duplicate_key_is_told_with_both_lines() -> None:
+def test_43_a_duplicate_key_is_told_with_both_lines() -> None:
     [flaw] = parse("seed: 1\ntask: x\nseed: 2\n").flaws
     assert (flaw.message, flaw.first, flaw.span) == ("stands twice; keep one", Span(1, 1, 4), Span(3, 1, 4))
 
@@ -119,7 +119,7 @@ def test_a_duplicate_key_inside_a_section_stands_at_its_second_place() -> None:
         ("0b101", "the number 5 in YAML 1.1, a text in YAML 1.2; write 5, or '0b101' for a text"),
     ],
 )
-def test_what_two_readers_read_differently_is_explained_and_quotes_help(text: str, readings: str) -> None:
+def test_44_what_two_readers_read_differently_is_explained_and_quotes_help(text: str, readings: str) -> None:
     [flaw] = parse(f"a: {text}").flaws
     assert flaw.message == f"{text} is ambiguous: {readings}"
     assert parse(f"a: '{text}'").flaws == []
@@ -172,7 +172,7 @@ LAUGHS = "a0: &a0 [x, x]\n" + "".join(
         pytest.param("- a\n" * 2_000_000, id="megabytes"),
     ],
 )
-def test_a_bomb_ends_in_one_yaml_error(text: str) -> None:
+def test_46_a_bomb_ends_in_one_yaml_error(text: str) -> None:
     error_of(text)
 
 

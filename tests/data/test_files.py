@@ -42,7 +42,7 @@ def problem(path: Path, quoting: str = "auto") -> str:
 
 
 @pytest.mark.parametrize("text", AWKWARD_TEXTS)
-def test_a_csv_cell_is_the_text_it_says(tmp_path: Path, text: str) -> None:
+def test_39_a_csv_cell_is_the_text_it_says(tmp_path: Path, text: str) -> None:
     assert values(write(tmp_path / "a.csv", f"text,label\n{text},x\n")) == [[text, "x"]]
 
 
@@ -101,7 +101,7 @@ def test_an_unquoted_tsv_comes_back_quotes_and_all(rows: list[list[str]]) -> Non
 
 @given(rows=table(""))
 @settings(deadline=None, max_examples=150)
-def test_any_text_comes_back_from_jsonl(rows: list[list[str]]) -> None:
+def test_41_any_text_comes_back_from_jsonl(rows: list[list[str]]) -> None:
     text = "".join(json.dumps({"a": a, "b": b}, ensure_ascii=False) + "\n" for a, b in rows)
     with TemporaryDirectory() as folder:
         assert values(write(Path(folder) / "a.jsonl", text)) == rows
@@ -126,7 +126,7 @@ def test_a_cell_of_a_million_characters_comes_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl"])
-def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path, name: str) -> None:
+def test_36_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path, name: str) -> None:
     content = {"a.csv": "a,b\n1,2\n", "a.tsv": "a\tb\n1\t2\n", "a.jsonl": '{"a": "1", "b": "2"}\n'}[name]
     assert column_names(write(tmp_path / name, b"\xef\xbb\xbf" + content.encode()), "auto") == ("a", "b")
 
@@ -199,12 +199,12 @@ def test_a_broken_csv_names_the_file(tmp_path: Path) -> None:
     assert problem(write(tmp_path / "odd.csv", "a,b\n1\n")).startswith(f"{tmp_path / 'odd.csv'}: line 2")
 
 
-def test_several_ragged_rows_are_reported_together(tmp_path: Path) -> None:
+def test_37_several_ragged_rows_are_reported_together(tmp_path: Path) -> None:
     message = problem(write(tmp_path / "a.csv", "a,b\n1\n1,2\n1,2,3\n"))
     assert ["line 2: 1 cells" in message, "line 4: 3 cells" in message] == [True, True]
 
 
-def test_a_broken_csv_says_how_to_quote(tmp_path: Path) -> None:
+def test_37_a_broken_csv_says_how_to_quote(tmp_path: Path) -> None:
     assert "Quote cells that hold commas" in problem(write(tmp_path / "a.csv", "a,b\n1,2,3\n"))
 
 
@@ -273,7 +273,7 @@ def test_a_tsv_read_with_quoting_says_how_to_turn_it_off(tmp_path: Path) -> None
 # --- encodings
 
 
-def test_a_byte_that_is_not_utf_8_is_named_with_its_line(tmp_path: Path) -> None:
+def test_35_a_byte_that_is_not_utf_8_is_named_with_its_line(tmp_path: Path) -> None:
     # "a,b\n" is 4 bytes, "x,1\n" 4 more, "caf" 3: the Latin-1 é is byte 11, on line 3.
     path = write(tmp_path / "a.csv", "a,b\nx,1\ncafé,2\n".encode("latin-1"))
     assert "line 3, byte 11: not UTF-8" in problem(path)
@@ -284,7 +284,7 @@ def test_a_file_that_is_not_utf_8_says_how_to_convert_it(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-16-le"])
-def test_utf_16_is_recognized_by_its_mark(tmp_path: Path, encoding: str) -> None:
+def test_35_utf_16_is_recognized_by_its_mark(tmp_path: Path, encoding: str) -> None:
     text = "a,b\nx,1\n" if encoding == "utf-16" else "\ufeffa,b\nx,1\n"
     assert "is UTF-16; expected UTF-8" in problem(write(tmp_path / "a.csv", text.encode(encoding)))
 
@@ -305,7 +305,7 @@ def test_utf_16_is_recognized_by_its_mark(tmp_path: Path, encoding: str) -> None
     ],
     ids=["cut off", "array", "text", "lone surrogate", "NaN", "endless number", "endless nesting"],
 )
-def test_a_broken_json_line_is_an_error_with_its_line(tmp_path: Path, text: str, words: str) -> None:
+def test_42_a_broken_json_line_is_an_error_with_its_line(tmp_path: Path, text: str, words: str) -> None:
     assert words in problem(write(tmp_path / "a.jsonl", f'{{"a": 0}}\n{text}\n'))
 
 

@@ -204,7 +204,7 @@ def test_a_saved_split_without_rows_is_an_error(tmp_path: Path) -> None:
 # --- columns
 
 
-def test_a_missing_column_lists_the_columns_and_the_nearest(folder: Path) -> None:
+def test_31_a_missing_column_lists_the_columns_and_the_nearest(folder: Path) -> None:
     assert "train.csv: no column 'texts'; found text, label. Did you mean 'text'?" in problem(
         path=str(folder), text="texts"
     )
@@ -260,7 +260,7 @@ def test_an_empty_text_is_an_error_with_its_physical_line(tmp_path: Path, text: 
     assert "line 5: column 'text' is empty" in problem(path=str(tmp_path))
 
 
-def test_a_null_text_is_an_error_with_its_line(tmp_path: Path) -> None:
+def test_38_a_null_text_is_an_error_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text('{"text": "x", "label": 1}\n{"text": null, "label": 1}', encoding="utf-8")
     assert "line 2: column 'text' is empty" in problem(path=str(tmp_path))
 

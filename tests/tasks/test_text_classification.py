@@ -212,13 +212,13 @@ def test_declared_names_with_one_of_them_in_train_are_an_error() -> None:
         "one odd",
     ],
 )
-def test_a_validation_label_that_does_not_fit_is_named_by_its_line(
+def test_33_a_validation_label_that_does_not_fit_is_named_by_its_line(
     values: list[Any], labels: LabelSet, words: str
 ) -> None:
     assert words in refusal(values, labels)
 
 
-def test_a_number_beyond_the_declared_names_is_out_of_range() -> None:
+def test_32_a_number_beyond_the_declared_names_is_out_of_range() -> None:
     assert "line 3: label 2 is out of range" in refusal([0, 2], TWO, declared=("bad", "good"))
 
 

@@ -99,7 +99,7 @@ def test_a_million_characters_without_end_of_word_are_one_token(tiny_model: Path
     assert (len(columns["input_ids"][0]), truncated) == (3, [False])
 
 
-def test_a_pair_of_million_character_texts_is_truncated_and_counted(tiny_model: Path) -> None:
+def test_40_a_pair_of_million_character_texts_is_truncated_and_counted(tiny_model: Path) -> None:
     text = "cat " * 250_000
     tokenization = Tokenization(load(tiny_model), 64, INPUTS)
     tokenization(["the"], ["a"])

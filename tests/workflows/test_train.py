@@ -43,6 +43,7 @@ def run(config: Path) -> Path:
 
 def test_a_run_directory_holds_what_the_design_lists(run: Path) -> None:
     assert {path.name for path in run.iterdir()} == {
+        ".lock",
         "best.json",
         "checkpoints",
         "config.yaml",
@@ -261,12 +262,16 @@ def test_the_best_evaluation_decides_the_published_model(config: Path) -> None:
     assert json.loads((run / "model" / "checkpoint.json").read_text())["step"] == min(losses, key=losses.get)
 
 
-def test_only_the_best_and_the_last_checkpoint_are_kept(config: Path) -> None:
-    run = Path(train(config, ["evaluation.every=1"], console=QUIET)["run"])
+@pytest.mark.parametrize(("every", "keep", "newest"), [(1, 2, {11, 12}), (4, 3, {4, 8, 12}), ("epoch", 2, {6, 12})])
+def test_the_newest_checkpoints_and_the_best_are_kept(config: Path, every: Any, keep: int, newest: set[int]) -> None:
+    overrides = ["evaluation.every=5", f"checkpoint.every={every}", f"checkpoint.keep={keep}"]
+    run = Path(train(config, overrides, console=QUIET)["run"])
 
-    steps = {json.loads((run / f"{name}.json").read_text())["step"] for name in ("best", "last")}
+    best = json.loads((run / "best.json").read_text())["step"]
     kept = {int(path.name.removeprefix("step-")) for path in (run / "checkpoints").iterdir()}
-    assert kept == steps
+    assert len(kept) == len(kept | {best})
+    assert sorted(kept)[-keep:] == sorted(newest | ({best} if best > min(newest) else set()))[-keep:]
+    assert json.loads((run / "last.json").read_text())["step"] == 12
 
 
 def test_a_diverging_run_is_recorded_as_failed_and_keeps_its_reason(config: Path, tmp_path: Path) -> None:
@@ -309,7 +314,7 @@ def test_a_truncated_checkpoint_is_one_error(run: Path) -> None:
     weights = run / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
 
-    with pytest.raises(ModelError, match="cannot be loaded"):
+    with pytest.raises(RunError, match=r"damaged: model\.safetensors has 1,000 bytes of"):
         evaluate(run / "model", console=QUIET)
 
 

@@ -1,0 +1,255 @@
+"""N updates equal k updates, an end, and the rest, bit for bit. Numbers in names are rows of the failure modes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import PAIR_HEADER, pair_rows, write_table
+from faults import Zygote, outcome, records, tensors
+
+
+def kill_at_update(number: int, rank: int = 0) -> dict[str, Any]:
+    return {"rank": rank, "what": "kill", "update": number}
+
+
+def assert_same(run: Path, expected: dict[str, Any]) -> None:
+    found = outcome(run)
+    for name, value in found.items():
+        assert value == expected[name], name
+
+
+def assert_goes_on(
+    zygote: Zygote, run: Path, expected: dict[str, Any], *overrides: str, num_processes: int = 1
+) -> None:
+    ended = zygote.train(run, *overrides, num_processes=num_processes, resume="auto")
+    assert ended.exits == [0] * num_processes, ended.printed
+    assert_same(run, expected)
+
+
+CUTS = {"whole": [], "four passes": ["training.micro_batch_size=2"]}
+
+
+@pytest.mark.parametrize("update", [1, 4, 6, 7, 12])
+@pytest.mark.parametrize("cut", CUTS)
+def test_01_a_killed_run_goes_on_bit_for_bit(
+    zygote: Zygote, run: Path, undisturbed: Any, cut: str, update: int
+) -> None:
+    """In the middle of an epoch (4), at its end (6), and before and after all checkpoints; 12 updates in all."""
+    settings = CUTS[cut]
+    ended = zygote.train(run, *settings, fault=kill_at_update(update))
+    assert ended.exits == [-9], ended.printed
+
+    assert_goes_on(zygote, run, undisturbed(*settings), *settings)
+
+
+@pytest.mark.parametrize(("cut", "rank", "update"), [("whole", 0, 4), ("four passes", 1, 9)])
+def test_04_with_two_processes_too_whichever_is_killed(
+    zygote: Zygote, run: Path, undisturbed: Any, cut: str, rank: int, update: int
+) -> None:
+    settings = CUTS[cut]
+    ended = zygote.train(run, *settings, num_processes=2, fault=kill_at_update(update, rank))
+    assert ended.exits == [-9, -9], ended.printed
+
+    assert_goes_on(zygote, run, undisturbed(*settings, num_processes=2), *settings, num_processes=2)
+
+
+def test_a_cursor_that_is_off_by_one_is_seen(zygote: Zygote, run: Path, undisturbed: Any) -> None:
+    """Negative control."""
+    zygote.train(run, fault=kill_at_update(4))
+    ended = zygote.train(run, resume="auto", sabotage="cursor")
+
+    assert ended.code == 0
+    assert tensors(run) != undisturbed()["tensors"]
+    assert records(run / "steps.jsonl") != undisturbed()["steps"]
+
+
+def test_a_run_can_be_killed_again_and_again(zygote: Zygote, run: Path, undisturbed: Any) -> None:
+    for update in (3, 3, 3):  # counted from where each goes on
+        zygote.train(run, resume="auto", fault=kill_at_update(update))
+
+    assert_goes_on(zygote, run, undisturbed())
+
+
+def test_with_early_stopping_the_counter_goes_on(zygote: Zygote, run: Path, undisturbed: Any) -> None:
+    settings = ["evaluation.every=1", "evaluation.early_stopping_patience=3", "training.epochs=9"]
+    expected = undisturbed(*settings)
+    stopped = expected["status"][1]
+    assert stopped < 54, "nothing was stopped early"
+    zygote.train(run, *settings, fault=kill_at_update(stopped - 1))
+
+    assert_goes_on(zygote, run, expected, *settings)
+
+
+def test_15_a_finished_run_stays_as_it_is(zygote: Zygote, run: Path) -> None:
+    zygote.train(run)
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    ended = zygote.train(run, resume="auto")
+
+    assert ended.code == 0
+    assert "nothing is left to do" in ended.printed
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_where_there_is_no_run_it_starts_and_says_so(zygote: Zygote, run: Path, undisturbed: Any) -> None:
+    ended = zygote.train(run, resume="auto")
+
+    assert "training starts at update 0" in ended.printed
+    assert_same(run, undisturbed())
+
+
+def test_where_nothing_was_saved_it_starts_and_says_so(zygote: Zygote, run: Path, undisturbed: Any) -> None:
+    zygote.train(run, fault=kill_at_update(2))
+    ended = zygote.train(run, resume="auto")
+
+    assert "has saved nothing yet: training starts at update 0" in ended.printed
+    assert_same(run, undisturbed())
+
+
+@pytest.mark.parametrize(("what", "code"), [("interrupt", 130), ("terminate", 143)])
+@pytest.mark.parametrize("update", [3, 6])
+def test_16_18_a_signal_ends_after_the_update_saved(
+    zygote: Zygote, run: Path, undisturbed: Any, what: str, code: int, update: int
+) -> None:
+    """In the middle of an epoch, and where an evaluation is due (6), which the resumed run makes up for."""
+    ended = zygote.train(run, fault={"what": what, "update": update})
+    status = json.loads((run / "status.json").read_text())
+
+    assert ended.code == code, ended.printed
+    assert f"go on with: ftcli resume {run}" in ended.printed
+    assert status["status"] == "interrupted"
+    assert json.loads((run / "last.json").read_text())["step"] == status["step"]
+    assert_goes_on(zygote, run, undisturbed())
+
+
+def test_18_a_signal_to_one_of_two_processes_ends_both_saved(zygote: Zygote, run: Path, undisturbed: Any) -> None:
+    ended = zygote.train(run, num_processes=2, fault={"rank": 1, "what": "terminate", "update": 5})
+
+    assert ended.exits == [143, 143], ended.printed
+    assert_goes_on(zygote, run, undisturbed(num_processes=2), num_processes=2)
+
+
+def test_a_signal_may_end_it_without_saving(zygote: Zygote, run: Path) -> None:
+    ended = zygote.train(run, "checkpoint.on_signal=stop", fault={"what": "interrupt", "update": 5})
+
+    assert ended.code == 130
+    assert "not saved" in ended.printed
+    assert json.loads((run / "last.json").read_text())["step"] == 4
+
+
+def test_17_a_second_signal_leaves_at_once_and_breaks_nothing(zygote: Zygote, run: Path, undisturbed: Any) -> None:
+    """Both come in the middle of the first save."""
+    inside = next(n for n, event in enumerate(undisturbed()["events"], 1) if "optimizer.safetensors" in event)
+    ended = zygote.train(run, fault={"what": "interrupt_twice", "event": inside})
+
+    assert ended.code == 130
+    assert not list((run / "checkpoints").glob("step-*"))
+    assert_goes_on(zygote, run, undisturbed())
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("optimizer.learning_rate=1e-4", "optimizer.learning_rate: 0.001 in the run, 0.0001 now"),
+        ("seed=1", "seed: 42 in the run, 1 now"),
+        ("training.epochs=1", "training.epochs: 2 in the run, 1 now"),
+        ("data.max_length=8", "data.max_length: 512 in the run, 8 now"),
+    ],
+)
+def test_22_a_changed_setting_is_an_error_that_names_it(zygote: Zygote, run: Path, override: str, told: str) -> None:
+    zygote.train(run, fault=kill_at_update(4))
+    before = tensors(run)
+    ended = zygote.train(run, override, resume="auto")
+
+    assert ended.code == 2
+    assert told in ended.printed
+    assert tensors(run) == before
+
+
+def test_22_a_setting_that_changes_no_result_may_change(zygote: Zygote, run: Path, undisturbed: Any) -> None:
+    zygote.train(run, fault=kill_at_update(4))
+    ended = zygote.train(run, "logging.every_steps=1", "evaluation.batch_size=3", resume="auto")
+
+    assert ended.code == 0, ended.printed
+    assert records(run / "steps.jsonl") == undisturbed()["steps"]
+
+
+def test_epochs_may_be_raised_even_of_a_finished_run(zygote: Zygote, run: Path) -> None:
+    zygote.train(run)
+    ended = zygote.train(run, "training.epochs=3", resume="auto")
+    steps = records(run / "steps.jsonl")
+
+    assert ended.code == 0, ended.printed
+    assert "training.epochs: 2 before, 3 now, so 18 updates" in ended.printed
+    assert [step["step"] for step in steps] == list(range(1, 19))
+    # Linear to zero over 18 updates: two thirds of the way at the thirteenth.
+    assert steps[12]["learning_rate"] == pytest.approx(1e-3 * (1 - 12 / 18))
+
+
+def test_23_changed_data_is_an_error_that_names_the_split(zygote: Zygote, run: Path) -> None:
+    rows = pair_rows(43)
+    path = run.parent / "rows.csv"
+    write_table(path, PAIR_HEADER, rows)
+    settings = [f"data.files={{train: {path}, validation: {path}}}", "data.path=null"]
+    zygote.train(run, *settings, fault=kill_at_update(4))
+    write_table(path, PAIR_HEADER, [*rows[:-1], ("a cat sleeps", rows[-1][1], rows[-1][2])])
+    ended = zygote.train(run, *settings, resume="auto")
+
+    assert ended.code == 3
+    assert "the train split has changed since the run was started" in ended.printed
+
+
+def test_25_another_label_set_is_an_error_with_both(zygote: Zygote, run: Path) -> None:
+    path = run.parent / "rows.csv"
+    write_table(path, PAIR_HEADER, pair_rows(43))
+    settings = [f"data.files={{train: {path}, validation: {path}}}", "data.path=null"]
+    zygote.train(run, *settings, fault=kill_at_update(4))
+    write_table(path, PAIR_HEADER, [*pair_rows(42), ("a", "b", 2)])
+    ended = zygote.train(run, *settings, resume="auto")
+
+    assert ended.code == 3
+    assert "0, 1 in the run, 0, 1, 2 now" in ended.printed
+
+
+def test_24_another_number_of_processes_needs_permission_and_keeps_the_updates(
+    zygote: Zygote, run: Path, undisturbed: Any
+) -> None:
+    zygote.train(run, num_processes=2, fault=kill_at_update(5))
+    refused = zygote.train(run, resume="auto")
+    allowed = zygote.train(run, resume="auto", allow_inexact=True)
+    seen = [(step["step"], step["num_examples"], step["num_tokens"]) for step in records(run / "steps.jsonl")]
+
+    assert (refused.code, allowed.code) == (2, 0), allowed.printed
+    assert "the run had 2 processes and is resumed with 1" in refused.printed
+    assert "pass --allow-inexact" in refused.printed
+    expected = undisturbed()["steps"]
+    assert seen == [(step["step"], step["num_examples"], step["num_tokens"]) for step in expected]
+
+
+def test_26_other_versions_are_told(zygote: Zygote, run: Path) -> None:
+    zygote.train(run, fault=kill_at_update(4))
+    state = next((run / "checkpoints").glob("step-*")) / "state.json"
+    record = json.loads(state.read_text())
+    record["environment"]["packages"]["torch"] = "1.0"
+    state.write_text(json.dumps(record))
+    manifest = state.with_name("manifest.json")
+    from ftcli.durable import seal
+
+    manifest.unlink()
+    seal(state.parent)
+    ended = zygote.train(run, resume="auto")
+
+    assert ended.code == 0
+    assert "not bit for bit what it would have been, because of another torch (1.0 before," in ended.printed
+
+
+def test_14_an_existing_run_is_left_alone_without_resume(zygote: Zygote, run: Path) -> None:
+    zygote.train(run, fault=kill_at_update(4))
+    before = tensors(run)
+    ended = zygote.train(run)
+
+    assert ended.code == 4
+    assert "Pass --resume to go on with it" in ended.printed
+    assert tensors(run) == before
