@@ -151,7 +151,7 @@ def undisturbed(zygote: Zygote) -> Undisturbed:
     def find(*overrides: str, num_processes: int = 1) -> dict[str, Any]:
         key = (overrides, num_processes)
         if key not in known:
-            run = zygote.folder / f"undisturbed-{len(known)}"
+            run = zygote.folder / f"undisturbed-{zygote.count}"
             ended = zygote.train(run, *overrides, num_processes=num_processes)
             assert ended.exits == [0] * num_processes, ended.printed
             known[key] = {**outcome(run), "events": ended.events}

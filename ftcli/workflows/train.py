@@ -29,6 +29,10 @@ from ftcli.tracking import check_trackers
 from ftcli.workflows.description import data_warnings, header
 from ftcli.workflows.recording import TrainingRun
 
+# The learners of several processes, kept until these end. Taken down at once, DDP would wait for a thread of gloo's,
+# which may be waiting for Python's lock to let go of a tensor: with torch 2.13 that was a deadlock now and then.
+_ended: list[Learner] = []
+
 
 def train(
     config: str | Path | Config,
@@ -69,6 +73,8 @@ def train(
         run.fit()
         record = run.finish(time.perf_counter() - started)
     learner.accelerator.end_training()
+    if experiment.processes.world_size > 1:
+        _ended.append(learner)
     return record
 
 

@@ -249,6 +249,7 @@ def test_every_error_class_has_an_exit_code_of_the_house() -> None:
         "RunError": 4,
         "ModelError": 5,
         "TrainingStoppedError": 6,
+        "TrainingInterruptedError": 130,
     }
 
 
