@@ -29,9 +29,9 @@ from ftcli.tracking import check_trackers
 from ftcli.workflows.description import data_warnings, header
 from ftcli.workflows.recording import TrainingRun
 
-# The learners of several processes, kept until these end. Taken down at once, DDP would wait for a thread of gloo's,
-# which may be waiting for Python's lock to let go of a tensor: with torch 2.13 that was a deadlock now and then.
-_ended: list[Learner] = []
+# DDP, taken down at once, holds Python's lock while it waits for a thread of gloo's, which may be waiting for that lock
+# to let go of a last tensor: with torch 2.13 that was a deadlock now and then. It needs the lock for microseconds.
+_GLOO_SECONDS = 0.1
 
 
 def train(
@@ -74,7 +74,7 @@ def train(
         record = run.finish(time.perf_counter() - started)
     learner.accelerator.end_training()
     if experiment.processes.world_size > 1:
-        _ended.append(learner)
+        time.sleep(_GLOO_SECONDS)
     return record
 
 

@@ -51,7 +51,8 @@ def test_04_with_two_processes_too_whichever_is_killed(
 ) -> None:
     settings = CUTS[cut]
     ended = zygote.train(run, *settings, num_processes=2, fault=kill_at_update(update, rank))
-    assert ended.exits == [-9, -9], ended.printed
+    assert ended.exits[rank] == -9, ended.printed
+    assert 0 not in ended.exits, ended.printed  # the other misses its partner, if it is not ended first
 
     assert_goes_on(zygote, run, undisturbed(*settings, num_processes=2), *settings, num_processes=2)
 
