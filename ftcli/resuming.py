@@ -60,12 +60,14 @@ def find_start(config: Config, resume: str | None, console: Console, *, overwrit
     check_free(path, overwrite=True)
     _check_links(run)
     checkpoint = _choose(run, resume, console)
+    was_finished = read_json(run.status).get("status") == "finished"
+    if checkpoint is None and was_finished:
+        return Start(finished=True)  # its checkpoints were deleted, its model is not to be
     if checkpoint is None:
         console.info(f"{path} has saved nothing yet: training starts at update 0")
         return Start(replaces=True)
     grown = check_config(config, checkpoint)
-    finished = read_json(run.status).get("status") == "finished" and not grown and resume == AUTO
-    return Start(checkpoint, finished=finished, grown=grown)
+    return Start(checkpoint, finished=was_finished and not grown and resume == AUTO, grown=grown)
 
 
 def find_run(name: str) -> tuple[Path, str]:
@@ -116,7 +118,9 @@ def _choose(run: RunDirectory, resume: str, console: Console) -> Checkpoint | No
     """Take the newest whole checkpoint, or the one that is named; None where there has never been one."""
     good, damaged = whole_checkpoints(run)
     told = [f"{folder}: {damage}" for folder, damage in damaged.items()]
-    if resume not in (AUTO, str(run.path)) and not Path(resume).samefile(run.path):
+    if resume != AUTO and not Path(resume).exists():
+        raise RunError(f"{resume}: no such checkpoint; expected one of the run in {run.path}, or auto")
+    if resume != AUTO and not Path(resume).samefile(run.path):
         named = [checkpoint for checkpoint in good if checkpoint.path.samefile(resume)]
         if named:
             return named[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,26 @@ def test_15_a_finished_run_stays_as_it_is(zygote: Zygote, run: Path) -> None:
     assert ended.code == 0
     assert "nothing is left to do" in ended.printed
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_15_a_finished_run_without_its_checkpoints_stays_too(zygote: Zygote, run: Path) -> None:
+    zygote.train(run)
+    shutil.rmtree(run / "checkpoints")
+    before = tensors(run)
+    ended = zygote.train(run, resume="auto")
+
+    assert ended.code == 0, ended.printed
+    assert "nothing is left to do" in ended.printed
+    assert tensors(run) == before != {}
+
+
+def test_a_checkpoint_that_is_not_there_is_one_error(zygote: Zygote, run: Path) -> None:
+    zygote.train(run, fault=kill_at_update(4))
+    ended = zygote.train(run, resume=str(run / "checkpoints" / "step-00000099"))
+
+    assert ended.code == 4
+    assert "step-00000099: no such checkpoint" in ended.printed
+    assert "Traceback" not in ended.printed
 
 
 def test_where_there_is_no_run_it_starts_and_says_so(zygote: Zygote, run: Path, undisturbed: Any) -> None:
