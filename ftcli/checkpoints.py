@@ -6,8 +6,9 @@ at. It exists if and only if its manifest agrees with its files.
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,7 @@ RECORD = "checkpoint.json"
 STATE = "state.json"
 PREDICTED = "predictions.jsonl"
 CARD = "README.md"
+_NAME = re.compile(r"step-\d{8,}")
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ class Saver:
         self._prune()
 
     def _write_model(self, model: Any, folder: Path) -> None:
-        model.save_pretrained(folder)
+        # Under the names that the model has, and not those of the checkpoint that it came from.
+        model.save_pretrained(folder, save_original_format=False)
         tokenizer = self.tokenization.tokenizer
         # What the last call set would be saved too; whoever truncates finds the length in model_max_length.
         tokenizer.backend_tokenizer.no_truncation()
@@ -109,13 +112,11 @@ class Saver:
         predictions = (checkpoint / PREDICTED).read_text(encoding="utf-8")
         write_text(self.run.path / PREDICTIONS / f"{record['split']}.jsonl", predictions)
 
-    def rewind(self, checkpoint: Checkpoint) -> None:
-        """Put the run back to where it was at a checkpoint: what came later, or is damaged, goes."""
-        good, _ = whole_checkpoints(self.run)
-        kept = {one.path for one in good if one.step <= checkpoint.step}
-        for folder in (self.run.path / CHECKPOINTS).iterdir():
-            if folder not in kept:
-                delete(folder)
+    def rewind(self, checkpoint: Checkpoint, kept: Collection[Path]) -> None:
+        """Put the run back to where it was at a checkpoint. kept: those that stay; what came later or is damaged goes.
+
+        The pointers first, the newest before the older: wherever this ends, what is left is a run.
+        """
         write_json(self.run.pointer("last"), read_json(checkpoint.path / RECORD))
         best = checkpoint.state["best"]
         if best is None:
@@ -123,6 +124,10 @@ class Saver:
         else:
             folder = self.run.checkpoint(best["step"])
             self.point_at_best(read_json(folder / RECORD), folder)
+        for folder in reversed(_folders(self.run)):
+            if folder not in kept:
+                delete(folder)
+        self._prune()
 
     def publish(self, *, card: str) -> Path:
         """Put the best model, or the last where nothing was evaluated, and its card into `model/`."""
@@ -143,11 +148,11 @@ class Saver:
         return self.run.model
 
     def _prune(self) -> None:
-        """Remove the oldest checkpoints; only ever after the new one stands."""
-        best = self.run.pointed("best")
-        newest = sorted((self.run.path / CHECKPOINTS).glob("step-*"))[-self.keep :]
-        kept = {*newest, *(() if best is None else (self.run.checkpoint(best["step"]),))}
-        for folder in (self.run.path / CHECKPOINTS).iterdir():
+        """Remove all but the newest checkpoints and the best that they refer to; only after the new one stands."""
+        folders = _folders(self.run)
+        newest = folders[-self.keep :]
+        kept = {*newest, *(_best_of(self.run, folder) for folder in newest)}
+        for folder in folders:
             if folder not in kept:
                 delete(folder)
 
@@ -170,7 +175,7 @@ def whole_checkpoints(run: RunDirectory) -> tuple[list[Checkpoint], dict[Path, s
 
     One whose best model is damaged is no good either: the run could not publish what it knows to be the best.
     """
-    folders = sorted((run.path / CHECKPOINTS).glob("step-*"))
+    folders = _folders(run)
     damaged = {folder: damage for folder in folders if (damage := _damage(folder)) is not None}
     whole = [Checkpoint(folder, read_json(folder / STATE)) for folder in folders if folder not in damaged]
     steps = {checkpoint.step for checkpoint in whole}
@@ -182,6 +187,20 @@ def whole_checkpoints(run: RunDirectory) -> tuple[list[Checkpoint], dict[Path, s
     return sorted(good, key=lambda checkpoint: checkpoint.step), damaged
 
 
+def _folders(run: RunDirectory) -> list[Path]:
+    """List what has the name of a checkpoint, the oldest first."""
+    return sorted(path for path in (run.path / CHECKPOINTS).glob("step-*") if _NAME.fullmatch(path.name))
+
+
+def _best_of(run: RunDirectory, folder: Path) -> Path | None:
+    """Return the checkpoint with the best model that one refers to, if it can be read and there is one."""
+    try:
+        best = read_json(folder / STATE)["best"]
+    except RunError:
+        return None
+    return None if best is None else run.checkpoint(best["step"])
+
+
 def _damage(folder: Path) -> str | None:
     if folder.is_symlink():
         return "a symbolic link"
@@ -189,8 +208,9 @@ def _damage(folder: Path) -> str | None:
 
 
 def check_whole(folder: Path) -> None:
-    """Raise RunError for a model whose files are not those of its manifest, if it has one."""
-    damage = find_damage(folder) if (folder / MANIFEST).exists() else None
+    """Raise RunError for a model whose files are not those of its manifest; only a checkpoint must have one."""
+    must = folder.absolute().parent.name == CHECKPOINTS
+    damage = find_damage(folder) if must or (folder / MANIFEST).exists() else None
     if damage is not None:
         raise RunError(f"{folder}: damaged: {damage}; choose another checkpoint, or train again")
 

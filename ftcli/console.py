@@ -206,4 +206,10 @@ def _rich(file: TextIO) -> RichConsole:
     """Open a rich console that shows texts as they are: [a] is no markup and :x: no emoji."""
     from rich.console import Console as RichConsole
 
-    return RichConsole(file=file, markup=False, emoji=False, highlight=False)
+    class Enduring(RichConsole):
+        def on_broken_pipe(self) -> None:
+            """Go on unheard, where rich would end the process: what reads messages is worth less than the work."""
+            self.quiet = True
+
+    kind = Enduring if file is sys.stderr else RichConsole
+    return kind(file=file, markup=False, emoji=False, highlight=False)

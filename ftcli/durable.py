@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -17,6 +17,7 @@ from ftcli.console import to_json
 from ftcli.errors import RunError
 
 MANIFEST = "manifest.json"
+_EARLIER = ".earlier"
 
 Explain = Callable[[Path, Exception], Exception]
 
@@ -40,7 +41,8 @@ def operation(name: str, path: Path) -> Iterator[None]:
 def cannot_write(path: Path, error: Exception) -> RunError:
     """Explain why something could not be written."""
     reason = getattr(error, "strerror", None) or error
-    return RunError(f"{path}: cannot be written: {reason}. Free space or choose another output_dir")
+    first = "See who removed the directory" if isinstance(error, FileNotFoundError) else "Free space"
+    return RunError(f"{path}: cannot be written: {reason}. {first}, or choose another output_dir")
 
 
 @contextmanager
@@ -63,12 +65,16 @@ def whole_file(path: Path, explain: Explain = cannot_write) -> Iterator[TextIO]:
     try:
         with explained(path, explain):
             file = aside.open("w", encoding="utf-8", newline="")
-        with file:
+        try:
             with operation("write", target):
                 yield file
             with explained(path, explain), operation("flush", target):
                 file.flush()
                 os.fsync(file.fileno())
+        finally:
+            # On a full disk closing flushes once more, and fails once more.
+            with suppress(OSError):
+                file.close()
         with explained(path, explain), operation("rename", target):
             aside.replace(target)
     finally:
@@ -76,9 +82,7 @@ def whole_file(path: Path, explain: Explain = cannot_write) -> Iterator[TextIO]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file whole or not at all, into a directory that is there: one that has vanished stays away."""
     with whole_file(path) as file, explained(path):
         file.write(text)
 
@@ -118,12 +122,13 @@ def flush(path: Path) -> None:
 def write_whole_directory(target: Path, fill: Callable[[Path], None]) -> None:
     """Make a directory whole or not at all: filled aside, flushed to disk, then renamed into its place.
 
-    An earlier directory there gives way when the new one is on disk.
+    Its parent is there. An earlier directory in its place gives way when the new one is on disk; a crash between the
+    two renames leaves it to `put_back`.
     """
-    aside, earlier = target.with_name(f".{target.name}.partial"), target.with_name(f".{target.name}.earlier")
+    aside, earlier = target.with_name(f".{target.name}.partial"), target.with_name(f".{target.name}{_EARLIER}")
     try:
         shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
+        aside.mkdir()
         fill(aside)
         for file in sorted(aside.rglob("*")):
             if file.is_file():
@@ -131,28 +136,43 @@ def write_whole_directory(target: Path, fill: Callable[[Path], None]) -> None:
                 flush(file)
         flush(aside)
         if target.exists():
-            target.rename(earlier)
+            with operation("rename", earlier):
+                target.rename(earlier)
         with operation("rename", target):
             aside.rename(target)
         flush(target.parent)
         delete(earlier)
     except BaseException as error:
         shutil.rmtree(aside, ignore_errors=True)
+        put_back(target.parent)
         if isinstance(error, OSError | SafetensorError):
             raise cannot_write(target, error) from None
         raise
 
 
 def delete(folder: Path) -> None:
-    """Remove a directory, if it is there."""
+    """Remove a directory, if it is there; what a crash leaves of it has a name that `sweep` knows."""
     if folder.exists():
-        with operation("delete", folder):
-            shutil.rmtree(folder, ignore_errors=True)
+        doomed = folder.with_name(f".{folder.name.lstrip('.')}.doomed")
+        with explained(folder), operation("delete", folder):
+            folder.rename(doomed)
+            watch("within delete", doomed)
+            shutil.rmtree(doomed, ignore_errors=True)
+
+
+def put_back(parent: Path) -> None:
+    """Give directories their places again that had given way to new ones, which never came."""
+    for earlier in parent.glob(f".*{_EARLIER}"):
+        target = earlier.with_name(earlier.name.removeprefix(".").removesuffix(_EARLIER))
+        with suppress(OSError):  # another process of the run was quicker
+            if not target.exists():
+                earlier.rename(target)
 
 
 def sweep(parent: Path) -> None:
-    """Remove what writing a file or a directory left in a directory, because its process ended."""
-    for name in (".*.partial", ".*.earlier"):
+    """Tidy a directory up after a process that ended while it wrote a file or a directory, or deleted one."""
+    put_back(parent)
+    for name in (".*.partial", f".*{_EARLIER}", ".*.doomed"):
         for left in parent.glob(name):
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)

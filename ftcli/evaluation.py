@@ -82,7 +82,8 @@ class Evaluator:
 
     def plan(self, features: Features) -> list[np.ndarray]:
         """List the feature indices of each batch."""
-        return plan_evaluation(features.lengths, batch_size=self.batch_size, tokens_per_batch=self.tokens_per_batch)
+        lengths = self.collation.padded_lengths(features.lengths)
+        return plan_evaluation(lengths, batch_size=self.batch_size, tokens_per_batch=self.tokens_per_batch)
 
     def num_batches(self, features: Features) -> int:
         """Count the batches that this process computes."""
@@ -110,7 +111,7 @@ class Evaluator:
         # Around all of the batches, so that autocast casts the weights once and not for each (see run_batch).
         with self.accelerator.autocast():
             for number in mine:
-                if interruption is not None and interruption.wish:
+                if interruption is not None and (interruption.wish or interruption.agreed):
                     break
                 parts.append(self.run_batch(model, features, batches[number]))
                 on_batch()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,8 @@ from ftcli import fast_cpu, first_token
 from ftcli.config.schema import Config, DataSection
 from ftcli.data.batching import UpdatePlan
 from ftcli.data.collation import Collation
-from ftcli.data.preparation import PreparedSplit, input_fields, prepare
+from ftcli.data.preparation import PreparedSplit, bare, input_fields, prepare
+from ftcli.data.rows import digest
 from ftcli.data.sources import load_split
 from ftcli.errors import ConfigError
 from ftcli.evaluation import Evaluator
@@ -32,6 +34,18 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
+# Of a model's config: where and by what it was written, and what comes from our own config and is compared there.
+_DECIDES_NOTHING = (
+    "architectures",
+    "dtype",
+    "id2label",
+    "label2id",
+    "problem_type",
+    "torch_dtype",
+    "transformers_version",
+)
+
+
 @dataclass(frozen=True)
 class Experiment:
     """A config, made ready: nothing here has weights or needs a process group.
@@ -48,6 +62,13 @@ class Experiment:
     execution: Execution
     processes: Processes
     splits: dict[str, PreparedSplit]
+
+    @property
+    def encoder(self) -> str:
+        """A fingerprint of the model's config and of its tokenizer, but for names, places and versions."""
+        config = self.architecture.config.to_dict()
+        decides = {name: value for name, value in config.items() if name not in _DECIDES_NOTHING and name[0] != "_"}
+        return digest(json.dumps(decides, sort_keys=True, default=str), bare(self.tokenization.tokenizer))
 
     @property
     def collation(self) -> Collation:

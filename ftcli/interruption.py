@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 # What a process adds to the sum over all processes, so that the sum tells whether, and how, any of them was asked.
@@ -36,18 +36,20 @@ class Interruption:
 
     @contextmanager
     def listening(self, notice: str) -> Iterator[None]:
-        """Note the signals instead of ending; a second Ctrl-C leaves at once. notice: what the first one prints."""
+        """Note the signals instead of ending; one after Ctrl-C leaves at once. notice: what the first one prints."""
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread of a process can listen
             return
 
         def note(number: int, _: FrameType | None) -> None:
-            if number == signal.SIGINT and self.wish:
+            # Of a second Ctrl-C torch's launcher makes SIGTERM for the workers.
+            if self.wish and (number == signal.SIGINT or self.wish == _WISHES[signal.SIGINT]):
                 os._exit(128 + number)
-            if not self.wish and notice:
-                # No console here: what it was about to print may be half printed.
-                os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"\n{notice}\n".encode())
-            self.wish = max(self.wish, _WISHES[signal.Signals(number)])
+            is_first, self.wish = not self.wish, max(self.wish, _WISHES[signal.Signals(number)])
+            if is_first and notice:
+                # No console here: what it was about to print may be half printed. Whoever read it may be gone.
+                with suppress(OSError):
+                    os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"\n{notice}\n".encode())
 
         before = {number: signal.signal(number, note) for number in _WISHES}
         try:

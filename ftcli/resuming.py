@@ -13,9 +13,9 @@ from ftcli.config.schema import Config, keys
 from ftcli.config.showing import Difference, differences
 from ftcli.config.yaml import dump_inline
 from ftcli.console import Console
-from ftcli.durable import read_json
-from ftcli.errors import ConfigError, DataError, LaunchError, RunError, list_problems
-from ftcli.runs import CHECKPOINTS, CONFIG, RunDirectory, check_free
+from ftcli.durable import put_back, read_json
+from ftcli.errors import ConfigError, DataError, LaunchError, ModelError, RunError, list_problems
+from ftcli.runs import CHECKPOINTS, CONFIG, MODEL, PREDICTIONS, RunDirectory, check_free
 
 if TYPE_CHECKING:
     from ftcli.experiments import Experiment
@@ -23,20 +23,28 @@ if TYPE_CHECKING:
 AUTO = "auto"
 # What may be raised: the updates so far stay what they were, and more of them follow.
 _MAY_GROW = ("training.epochs", "training.max_steps")
+# What may change, and with it the last digits of a score.
+_ROUNDS = ("evaluation.batch_size", "evaluation.tokens_per_batch")
+# The folders of a run that we write into.
+_WRITTEN = (CHECKPOINTS, MODEL, PREDICTIONS, "tensorboard")
 
 
 @dataclass(frozen=True)
 class Start:
     """Where training begins: at a checkpoint, or at update 0. finished: there is nothing left to do.
 
-    replaces: an earlier run gives way, because it was asked to, or has saved nothing. grown: what was raised since the
-    checkpoint.
+    replaces: an earlier run gives way, because it was asked to, or because it has saved nothing (unless_saved: only
+    then). kept: the checkpoints that stay. last: the step of the run's last one. changed: settings that are others
+    now, and may be.
     """
 
     checkpoint: Checkpoint | None = None
     finished: bool = False
     replaces: bool = False
-    grown: Sequence[Difference] = ()
+    unless_saved: bool = False
+    kept: Sequence[Path] = ()
+    last: int | None = None
+    changed: Sequence[Difference] = ()
 
 
 def find_start(config: Config, resume: str | None, console: Console, *, overwrite: bool) -> Start:
@@ -59,15 +67,25 @@ def find_start(config: Config, resume: str | None, console: Console, *, overwrit
         return Start()
     check_free(path, overwrite=True)
     _check_links(run)
-    checkpoint = _choose(run, resume, console)
-    was_finished = read_json(run.status).get("status") == "finished"
-    if checkpoint is None and was_finished:
-        return Start(finished=True)  # its checkpoints were deleted, its model is not to be
+    if resume == AUTO and read_json(run.status).get("status") == "finished" and not check_config(config, run.config):
+        return Start(finished=True)
+    put_back(path / CHECKPOINTS)
+    last = run.pointed("last")
+    checkpoint, kept = _choose(run, resume, console)
+    if checkpoint is None and last is not None:
+        raise RunError(
+            f"{path}: its checkpoints are gone (last.json names that of step {last['step']}). Restore them, or pass "
+            "--overwrite to train again from the start"
+        )
     if checkpoint is None:
         console.info(f"{path} has saved nothing yet: training starts at update 0")
-        return Start(replaces=True)
-    grown = check_config(config, checkpoint)
-    return Start(checkpoint, finished=was_finished and not grown and resume == AUTO, grown=grown)
+        return Start(replaces=True, unless_saved=True)
+    return Start(
+        checkpoint,
+        kept=kept,
+        last=None if last is None else last["step"],
+        changed=check_config(config, checkpoint.path / CONFIG),
+    )
 
 
 def find_run(name: str) -> tuple[Path, str]:
@@ -106,16 +124,18 @@ def tell_finished(config: Config, console: Console) -> dict[str, Any]:
 
 def _check_links(run: RunDirectory) -> None:
     """Raise RunError for a link among what a run writes: it might lead out of output_dir."""
-    checkpoints = run.path / CHECKPOINTS
-    for path in (*run.path.iterdir(), *(checkpoints.rglob("*") if checkpoints.is_dir() else ())):
+    for path in (*run.path.iterdir(), *(path for name in _WRITTEN for path in (run.path / name).rglob("*"))):
         if path.is_symlink():
             raise RunError(
                 f"{path}: a symbolic link, which a run does not write through; replace it with what it names"
             )
 
 
-def _choose(run: RunDirectory, resume: str, console: Console) -> Checkpoint | None:
-    """Take the newest whole checkpoint, or the one that is named; None where there has never been one."""
+def _choose(run: RunDirectory, resume: str, console: Console) -> tuple[Checkpoint | None, list[Path]]:
+    """Take the newest whole checkpoint, or the one that is named; None where there is none.
+
+    Returns it with those that stay when the run goes on from it.
+    """
     good, damaged = whole_checkpoints(run)
     told = [f"{folder}: {damage}" for folder, damage in damaged.items()]
     if resume != AUTO and not Path(resume).exists():
@@ -123,7 +143,10 @@ def _choose(run: RunDirectory, resume: str, console: Console) -> Checkpoint | No
     if resume != AUTO and not Path(resume).samefile(run.path):
         named = [checkpoint for checkpoint in good if checkpoint.path.samefile(resume)]
         if named:
-            return named[0]
+            newer = [checkpoint.path.name for checkpoint in good if checkpoint.step > named[0].step]
+            if newer:
+                console.warn(f"going on from {named[0].path.name}: what came after it is dropped, {', '.join(newer)}")
+            return named[0], [checkpoint.path for checkpoint in good if checkpoint.step <= named[0].step]
         reason = next((damage for folder, damage in damaged.items() if folder.samefile(resume)), None)
         raise RunError(
             f"{resume}: {reason or f'no checkpoint of the run in {run.path}'}; its whole ones: "
@@ -137,16 +160,20 @@ def _choose(run: RunDirectory, resume: str, console: Console) -> Checkpoint | No
     newest = good[-1] if good else None
     for line in told:
         console.warn(f"{line}; going on from {newest.path.name if newest else 'the start'}")
-    return newest
+    return newest, [checkpoint.path for checkpoint in good]
 
 
-def check_config(config: Config, checkpoint: Checkpoint) -> list[Difference]:
-    """Return what has been raised; raise ConfigError for another change that would change the result."""
-    earlier = load_config(checkpoint.path / CONFIG)
+def check_config(config: Config, path: Path) -> list[Difference]:
+    """Return what has been raised, or changes last digits; raise ConfigError for what would change the result.
+
+    path: of the config that the run had.
+    """
+    earlier = load_config(path)
     marks = {key.path: key.field.json_schema_extra["changes_result"] for key in keys(type(config))}
+    every = differences(earlier, config)
     changed = [
         difference
-        for difference in differences(earlier, config)
+        for difference in every
         if marks.get(difference.key, True) and marks.get(difference.key.partition(".")[0], True)
     ]
     grown = [difference for difference in changed if difference.key in _MAY_GROW and _grows(difference)]
@@ -157,7 +184,7 @@ def check_config(config: Config, checkpoint: Checkpoint) -> list[Difference]:
             list_problems(f"{config.output_dir}: the run was started with other settings", problems)
             + f"\nGo on as it was with ftcli resume {config.output_dir}, or choose another output_dir"
         )
-    return grown
+    return [*grown, *(difference for difference in every if difference.key in _ROUNDS)]
 
 
 def _grows(difference: Difference) -> bool:
@@ -174,6 +201,11 @@ def check_experiment(
     environment: what this process says of itself, as `state` has it of the process that saved.
     """
     found = state_of_data(experiment)
+    if found["encoder"] != state["encoder"]:
+        raise ModelError(
+            f"{experiment.config.model.name_or_path}: the model's config or its tokenizer has changed since the run "
+            "was started; restore it, or train anew in another output_dir"
+        )
     if found["labels"] != state["labels"]:
         was, now = (", ".join(map(str, names)) for names in (state["labels"], found["labels"]))
         raise DataError(f"the labels have changed: {was} in the run, {now} now; restore the data, or train anew")
@@ -208,8 +240,9 @@ def _drift(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
 
 
 def state_of_data(experiment: Experiment) -> dict[str, Any]:
-    """Return what a checkpoint remembers of the data, to see that it is the same when the run goes on."""
+    """Return what a checkpoint remembers of data and model, to see that they are the same when the run goes on."""
     return {
+        "encoder": experiment.encoder,
         "labels": list(experiment.labels.names),
         "data": {name: split.rows.fingerprint for name, split in experiment.splits.items()},
     }

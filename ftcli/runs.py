@@ -27,6 +27,8 @@ EVALUATIONS = "evaluations.jsonl"
 # Of a checkpoint, beside the model: tensors of the optimizer and of the generators.
 OPTIMIZER, RANDOM = "optimizer.safetensors", "random.safetensors"
 _LOCK = ".lock"
+# How long a process waits for the lock, in seconds: others hold it for a moment to see whether it is held.
+_GLANCE = 0.5
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class RunDirectory:
         if not (self.path / _LOCK).is_file():
             return False
         try:
-            with FileLock(self.path / _LOCK, timeout=0):
+            with FileLock(self.path / _LOCK, timeout=_GLANCE):
                 return False
         except Timeout:
             return True
@@ -87,10 +89,10 @@ class RunWriter:
     lock: FileLock
 
     @classmethod
-    def create(cls, path: str | Path, *, overwrite: bool) -> RunWriter:
+    def create(cls, path: str | Path, *, overwrite: bool, unless_saved: bool = False) -> RunWriter:
         """Make a new run directory; with `overwrite` an earlier run gives way, and only a run does.
 
-        Raises RunError if the place is taken or cannot be written.
+        unless_saved: only if it has saved nothing. Raises RunError if the place is taken or cannot be written.
         """
         run = RunDirectory(Path(path))
         check_free(run.path, overwrite=overwrite)
@@ -98,7 +100,10 @@ class RunWriter:
             run.path.mkdir(parents=True, exist_ok=True)
             lock = _lock(run)
             if run.is_run():
-                check_free(run.path, overwrite=overwrite, is_ours=True)  # another one may have been quicker
+                # Another one may have been quicker.
+                check_free(run.path, overwrite=overwrite, is_ours=True)
+                if unless_saved:
+                    check_unchanged(run, last=None)
                 aside = run.path.with_name(f".{run.path.name}.overwritten")
                 shutil.rmtree(aside, ignore_errors=True)
                 # Moved before it is deleted, so that a crash never leaves half of it in place.
@@ -107,17 +112,23 @@ class RunWriter:
                 lock.release()
                 lock = _lock(run)
                 shutil.rmtree(aside)
-            (run.path / CHECKPOINTS).mkdir(exist_ok=True)
-            writer = cls(run, lock)
+            sweep(run.path)
+            # First of all: without it this would be no run.
             write_json(run.status, {"status": "running", "started": _now(), **_here()})
-        return writer
+            _make_folders(run)
+        return cls(run, lock)
 
     @classmethod
-    def reopen(cls, path: str | Path) -> RunWriter:
-        """Open a run that is to go on. Raises RunError if it cannot be written, or another process writes it."""
+    def reopen(cls, path: str | Path, *, last: int | None) -> RunWriter:
+        """Open a run that is to go on. last: the step of its last checkpoint when that was decided.
+
+        Raises RunError if it cannot be written, another process writes it, or it has gone on meanwhile.
+        """
         run = RunDirectory(Path(path))
         with explained(run.path):
             writer = cls(run, _lock(run))
+            check_unchanged(run, last=last)
+            _make_folders(run)
             for folder in (run.path, run.path / CHECKPOINTS, run.path / PREDICTIONS):
                 sweep(folder)
         writer.set_status("running", **_here())
@@ -131,8 +142,9 @@ class RunWriter:
         """Cut what was recorded after the last step, and the last evaluation, to keep, and a line that was torn."""
         for name, step in ((STEPS, steps), (EVALUATIONS, evaluations)):
             path = self.run.path / name
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-            write_text(path, "".join(line for line in lines if _step_of(line) <= step))
+            if path.exists():
+                lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+                write_text(path, "".join(line for line in lines if _step_of(line) <= step))
 
     def flush(self) -> None:
         """Wait until the records of steps and evaluations are on disk."""
@@ -177,7 +189,7 @@ def check_free(path: Path, *, overwrite: bool, is_ours: bool = False) -> None:
         raise RunError(f"{path}: a symbolic link; give the directory that it points to as output_dir")
     if exists and not path.is_dir():
         raise RunError(f"{path}: not a directory; choose another output_dir")
-    if path.is_dir() and any(entry.name not in (_LOCK, CHECKPOINTS) for entry in path.iterdir()):
+    if path.is_dir() and not all(_is_trace(entry.name) for entry in path.iterdir()):
         if not run.is_run():
             raise RunError(f"{path}: holds files that are no ftcli run; choose another output_dir")
         if run.is_locked() and not is_ours:
@@ -193,13 +205,30 @@ def check_free(path: Path, *, overwrite: bool, is_ours: bool = False) -> None:
         raise RunError(f"{path}: {parent} is read-only for this user; choose another output_dir")
 
 
+def check_unchanged(run: RunDirectory, *, last: int | None) -> None:
+    """Raise RunError if a run's last checkpoint is another one than when it was looked at, before the lock."""
+    found = run.pointed("last")
+    if (None if found is None else found["step"]) != last:
+        raise RunError(f"{run.path}: another process has gone on with this run meanwhile; start again")
+
+
+def _is_trace(name: str) -> bool:
+    """Whether a file is all that a run leaves which ends in the moment in which it begins."""
+    return name == _LOCK or (name.startswith(".") and name.endswith(".partial"))
+
+
+def _make_folders(run: RunDirectory) -> None:
+    for name in (CHECKPOINTS, PREDICTIONS):
+        (run.path / name).mkdir(exist_ok=True)
+
+
 def has_died(run: RunDirectory, status: Mapping[str, Any]) -> bool:
     """Whether a run says that it is running, and its process on this machine is gone."""
     return status.get("status") == "running" and status.get("host") == platform.node() and not run.is_locked()
 
 
 def _lock(run: RunDirectory) -> FileLock:
-    lock = FileLock(run.path / _LOCK, timeout=0)
+    lock = FileLock(run.path / _LOCK, timeout=_GLANCE)
     try:
         lock.acquire()
     except Timeout:

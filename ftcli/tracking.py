@@ -34,12 +34,12 @@ class Trackers:
         self.names, self.run, self.console = names, run, console
         self.active: dict[str, Any] = {}
 
-    def start(self, config: Config) -> None:
-        """Open each tracker and give it the config, flat."""
+    def start(self, config: Config, *, after: int) -> None:
+        """Open each tracker and give it the config, flat. after: the step that a resumed run goes on from, else 0."""
         for name in self.names:
 
             def begin(name: str = name) -> None:
-                tracker = _open(name, self.run)
+                tracker = _open(name, self.run, after)
                 tracker.start()
                 self.active[name] = tracker
                 tracker.store_init_configuration(_flat(config.model_dump(mode="json")))
@@ -67,11 +67,12 @@ class Trackers:
             self.console.warn(f"{name} failed and is left out from here on: {reason}")
 
 
-def _open(name: str, run: Path) -> Any:
+def _open(name: str, run: Path, after: int) -> Any:
     from accelerate.tracking import MLflowTracker, TensorBoardTracker, WandBTracker
 
     if name == "tensorboard":
-        return TensorBoardTracker(run_name="", logging_dir=run / "tensorboard")
+        # What was logged after the checkpoint is going to be logged again.
+        return TensorBoardTracker(run_name="", logging_dir=run / "tensorboard", purge_step=after + 1 if after else None)
     if name == "wandb":
         return WandBTracker(run_name=PROJECT, name=run.name, dir=str(run))
     return MLflowTracker(experiment_name=PROJECT, run_name=run.name)

@@ -21,11 +21,15 @@ _TIMES = ("seconds", "examples_per_second")
 
 @dataclass(frozen=True)
 class Ended:
-    """How a job ended: exit codes by rank, what was printed, and the disk operations of the main process."""
+    """How a job ended: exit codes by rank, what was printed, and the disk operations of the main process.
+
+    moments: when each of them was, in seconds since the start.
+    """
 
     exits: list[int]
     printed: str
     events: list[str]
+    moments: list[float]
 
     @property
     def code(self) -> int:
@@ -74,6 +78,7 @@ class Zygote:
         num_processes: int = 1,
         fault: dict[str, Any] | None = None,
         sabotage: str | None = None,
+        unprivileged: bool = False,
         **arguments: Any,
     ) -> Ended:
         """Train into a run directory, and say how that ended."""
@@ -87,14 +92,16 @@ class Zygote:
             "log": str(log),
             "fault": fault,
             "sabotage": sabotage,
+            "unprivileged": unprivileged,
         }
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps(job) + "\n")
         self.process.stdin.flush()
         exits = json.loads(self.process.stdout.readline())["exits"]
-        events = Path(f"{log}.0.events").read_text(encoding="utf-8").splitlines()
-        return Ended(exits, log.read_text(encoding="utf-8"), events)
+        lines = [line.split(" ", 1) for line in Path(f"{log}.0.events").read_text(encoding="utf-8").splitlines()]
+        events, moments = [event for _, event in lines], [float(moment) for moment, _ in lines]
+        return Ended(exits, log.read_text(encoding="utf-8"), events, moments)
 
     def close(self) -> None:
         self.process.kill()
@@ -103,6 +110,13 @@ class Zygote:
 
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def flip(path: Path) -> None:
+    """Change one bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
 
 
 def records(path: Path) -> list[dict[str, Any]]:
@@ -154,7 +168,7 @@ def undisturbed(zygote: Zygote) -> Undisturbed:
             run = zygote.folder / f"undisturbed-{zygote.count}"
             ended = zygote.train(run, *overrides, num_processes=num_processes)
             assert ended.exits == [0] * num_processes, ended.printed
-            known[key] = {**outcome(run), "events": ended.events}
+            known[key] = {**outcome(run), "events": ended.events, "moments": ended.moments}
         return known[key]
 
     return find

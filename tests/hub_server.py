@@ -77,7 +77,10 @@ def matching(log: list[str], method: str, part: str) -> list[str]:
 
 
 class HubServer(ThreadingHTTPServer):
-    """The server; use it as a context manager. breaks: path -> bytes after which the connection breaks."""
+    """The server; use it as a context manager. breaks: path -> bytes after which the connection breaks.
+
+    stalls: paths that are never answered; reached: set when one of them is asked for.
+    """
 
     daemon_threads = True
 
@@ -86,6 +89,8 @@ class HubServer(ThreadingHTTPServer):
         self.repositories: dict[tuple[str, str], Repository] = {}
         self.log: list[str] = []
         self.breaks: dict[str, int] = {}
+        self.stalls: set[str] = set()
+        self.reached, self._closes = threading.Event(), threading.Event()
         self.blobs: dict[str, bytes] = {}
         self.xet_bytes = 0
 
@@ -109,7 +114,13 @@ class HubServer(ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, daemon=True).start()
         return self
 
+    def stall(self) -> None:
+        """Keep a request waiting until the server closes."""
+        self.reached.set()
+        self._closes.wait()
+
     def __exit__(self, *exception: object) -> None:
+        self._closes.set()
         self.shutdown()
         self.server_close()
 
@@ -308,6 +319,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _bytes(self, content: bytes, headers: dict[str, str], path: str) -> None:
         """Send a file, or the part that is asked for, or less where the connection is to break."""
+        if path in self.server.stalls and self.with_body:
+            self.server.stall()
         status, start = 200, 0
         total = len(content)
         asked = self.headers.get("Range", "")

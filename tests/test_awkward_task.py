@@ -17,6 +17,7 @@ import worker
 from ftcli import learner
 from ftcli.data.batching import cut as real_cut
 from ftcli.evaluation import Evaluator
+from ftcli.metrics.names import METRICS
 from ftcli.tasks import TASKS
 
 COUNTS = list(range(1, 18))
@@ -35,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("awkward")
 
 
-@pytest.fixture(scope="module", params=[2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[2, 3])
 def several(
     request: pytest.FixtureRequest, folder: Path, still_model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
@@ -147,6 +148,18 @@ def test_29_scores_and_predictions_do_not_depend_on_the_processes(
     several: dict[str, Any], alone: list[dict[str, Any]]
 ) -> None:
     assert several["evaluations"] == alone
+
+
+def test_29_no_metric_depends_on_the_processes(several: dict[str, Any], folder: Path, still_model: Path) -> None:
+    """Every metric, of 1 to 17 rows, in batches of 1, 3 and 8: to the last digit."""
+    alone = list(worker.scores(folder, str(still_model), COUNTS))
+
+    assert several["scores"] == json.loads(json.dumps(alone))
+    assert len(alone) == len(COUNTS) * len(worker.BATCH_SIZES)
+    assert alone[-1]["scores"].keys() == {*METRICS, "loss"}
+    # They tell rows apart: both answers are given, and not all are right.
+    assert set(alone[-1]["predicted"]) == {"different", "same"}
+    assert 0 < alone[-1]["scores"]["accuracy"] < 1
 
 
 def test_results_that_change_places_are_caught(

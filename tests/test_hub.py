@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -80,14 +81,19 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-def ftcli(hub: HubServer | str, home: Path, *arguments: object, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run ftcli in a process that knows HF_ENDPOINT and HF_HOME, and no other setting of the Hub."""
+def environment(hub: HubServer | str, home: Path) -> dict[str, str]:
+    """Return what a process sees that knows HF_ENDPOINT and HF_HOME, and no other setting of the Hub."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "FTCLI_"))}
     url = hub if isinstance(hub, str) else hub.url
+    return {**kept, "HF_ENDPOINT": url, "HF_HOME": str(home), "FTCLI_CACHE": str(home / "ftcli")}
+
+
+def ftcli(hub: HubServer | str, home: Path, *arguments: object, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run ftcli in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "ftcli", *map(str, arguments)],
         cwd=home.parent,
-        env={**kept, "HF_ENDPOINT": url, "HF_HOME": str(home), "FTCLI_CACHE": str(home / "ftcli"), **more},
+        env={**environment(hub, home), **more},
         capture_output=True,
         text=True,
         timeout=300,
@@ -277,6 +283,37 @@ def test_a_connection_that_breaks_leaves_nothing_half_and_the_next_run_works(
     assert not (home.parent / "runs").exists()
 
     hub.breaks.clear()
+    assert train(hub, home, "-q").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "codes"), [(signal.SIGTERM, (-15, 143)), pytest.param(signal.SIGINT, (130,), marks=SLOW)]
+)
+def test_19_a_signal_while_downloading_ends_it_at_once_with_nothing_half(
+    hub: HubServer, home: Path, number: signal.Signals, codes: tuple[int, ...]
+) -> None:
+    """The weights are asked for and never come."""
+    hub.stalls.add("model.safetensors")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ftcli", "train", MRPC, "model.name_or_path=tiny/bert", "training.epochs=1"],
+        cwd=home.parent,
+        env=environment(hub, home),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert hub.reached.wait(timeout=120)
+        process.send_signal(number)
+        _, told = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+
+    assert process.returncode in codes, told
+    assert "Traceback" not in told
+    assert not (home.parent / "runs").exists()
+    hub.stalls.clear()
     assert train(hub, home, "-q").returncode == 0
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -44,6 +46,42 @@ def test_what_was_agreed_on_stays() -> None:
     interruption.agree(1)
 
     assert interruption.agree(0)
+
+
+def test_a_notice_that_nobody_reads_hinders_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as broken:
+        monkeypatch.setattr("sys.__stderr__", broken)
+        interruption = Interruption()
+        with interruption.listening("stopping"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    assert interruption.wish
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "ends"),
+    [
+        (signal.SIGINT, signal.SIGINT, True),
+        (signal.SIGTERM, signal.SIGINT, True),
+        (signal.SIGINT, signal.SIGTERM, True),
+        (signal.SIGTERM, signal.SIGTERM, False),
+    ],
+)
+def test_what_follows_a_ctrl_c_leaves_at_once(first: signal.Signals, second: signal.Signals, ends: bool) -> None:
+    """SIGTERM after it is what a launcher makes of a second one; SIGTERM alone may come from several places."""
+    script = f"""
+import os, signal
+from ftcli.interruption import Interruption
+with Interruption().listening(""):
+    os.kill(os.getpid(), {int(first)})
+    os.kill(os.getpid(), {int(second)})
+print("stayed")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+
+    assert (done.returncode, done.stdout) == ((128 + second, "") if ends else (0, "stayed\n"))
 
 
 def test_the_notice_is_printed_once(capfd: pytest.CaptureFixture[str]) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from ftcli import durable
 from ftcli.checkpoints import find_saved_model
-from ftcli.durable import find_damage, read_json, seal, write_json, write_whole_directory
+from ftcli.durable import find_damage, read_json, seal, sweep, write_json, write_whole_directory
 from ftcli.errors import RunError
 from ftcli.runs import RunWriter, check_free
 
@@ -118,10 +119,10 @@ def test_a_writer_keeps_others_out_until_it_is_closed(tmp_path: Path) -> None:
 
     assert writer.run.is_locked()
     with pytest.raises(RunError, match="is writing this run"):
-        RunWriter.reopen(tmp_path / "run")
+        RunWriter.reopen(tmp_path / "run", last=None)
     writer.close()
     assert not writer.run.is_locked()
-    RunWriter.reopen(tmp_path / "run").close()
+    RunWriter.reopen(tmp_path / "run", last=None).close()
 
 
 def test_a_sealed_directory_is_whole_and_other_files_in_it_do_not_matter(tmp_path: Path) -> None:
@@ -145,7 +146,52 @@ def test_damage_is_told_by_size_and_by_content(tmp_path: Path, content: str, dam
 
 
 def test_json_is_written_whole(tmp_path: Path) -> None:
-    write_json(tmp_path / "deep" / "record.json", {"a": 1})
+    write_json(tmp_path / "record.json", {"a": 1})
 
-    assert read_json(tmp_path / "deep" / "record.json") == {"a": 1}
-    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["record.json"]
+    assert read_json(tmp_path / "record.json") == {"a": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["record.json"]
+
+
+def test_a_directory_that_is_gone_is_not_made_again(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="See who removed the directory"):
+        write_json(tmp_path / "gone" / "record.json", {})
+    with pytest.raises(RunError, match="See who removed the directory"):
+        write_whole_directory(tmp_path / "gone" / "model", fill)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_gave_way_to_one_that_never_came_is_put_back(tmp_path: Path) -> None:
+    (tmp_path / ".model.earlier").mkdir()
+    (tmp_path / ".model.earlier" / "weights").write_text("old")
+    sweep(tmp_path)
+
+    assert (tmp_path / "model" / "weights").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_one_that_has_come_stays(tmp_path: Path) -> None:
+    (tmp_path / ".model.earlier").mkdir()
+    (tmp_path / "model").mkdir()
+    fill(tmp_path / "model")
+    sweep(tmp_path)
+
+    assert (tmp_path / "model" / "weights").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_directory_that_cannot_be_renamed_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old one has been moved away by then."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").write_text("old")
+
+    def fail(what: str, path: Path) -> None:
+        if what == "before rename" and path.name == "model":
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(durable, "watch", fail)
+    with pytest.raises(RunError, match="Input/output error"):
+        write_whole_directory(tmp_path / "model", fill)
+
+    assert (tmp_path / "model" / "weights").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]

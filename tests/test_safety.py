@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +30,8 @@ def sentinel(tmp_path: Path) -> Path:
     return tmp_path / "it-ran"
 
 
-def edit_config(model: Path, **changes: Any) -> None:
-    path = model / "config.json"
+def edit_config(model: Path, name: str = "config.json", **changes: Any) -> None:
+    path = model / name
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
@@ -58,9 +60,14 @@ def test_47_code_that_a_model_brings_along_does_not_run(
     model = save_tiny_model(tmp_path / "model")
     (model / "evil.py").write_text(f"open({str(sentinel)!r}, 'w').close()\nclass Evil: pass\n")
     edit_config(model, auto_map={name: "evil.Evil"})
+    edit_config(model, "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Evil", None]})
     run_ftcli("train", write_config(model={"name_or_path": str(model)}), "training.max_steps=1")
 
     assert not sentinel.exists()
+    # Negative control: it would, for who trusts it.
+    trusting = f"import transformers; transformers.{name}.from_pretrained({str(model)!r}, trust_remote_code=True)"
+    subprocess.run([sys.executable, "-c", trusting], capture_output=True, timeout=60, check=False)
+    assert sentinel.exists()
 
 
 def test_47_an_attention_kernel_that_a_model_names_is_not_fetched(write_config: ConfigWriter, tmp_path: Path) -> None:

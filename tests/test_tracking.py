@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ConfigWriter, run_ftcli
+from faults import Zygote
 
 from ftcli.console import Console
 from ftcli.errors import ConfigError
@@ -35,6 +36,22 @@ def test_tensorboard_gets_every_score_and_every_second_step(config: Path) -> Non
     f1 = {event.step: event.value for event in recorded.Scalars("validation/f1")}
     assert losses == {row["step"]: pytest.approx(row["loss"]) for row in steps if row["step"] % 2 == 0}
     assert f1 == {row["step"]: pytest.approx(row["scores"]["f1"]) for row in evaluations}
+
+
+def test_a_resumed_run_shows_no_step_twice(zygote: Zygote, tmp_path: Path) -> None:
+    """Killed after step 5, resumed after the checkpoint of step 4."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    settings = ["logging.trackers=[tensorboard]", "logging.every_steps=1"]
+    zygote.train(tmp_path / "run", *settings, fault={"what": "kill", "update": 7})
+    logged = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    logged.Reload()
+    assert max(event.step for event in logged.Scalars("train/loss")) > 4
+
+    assert zygote.train(tmp_path / "run", *settings, resume="auto").code == 0
+    recorded = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    recorded.Reload()
+    assert [event.step for event in recorded.Scalars("train/loss")] == list(range(1, 13))
 
 
 def test_no_tracker_runs_unless_it_is_asked_for(write_config: ConfigWriter) -> None:

@@ -8,29 +8,32 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import torch
 from awkward import Awkward, AwkwardColumns, awkward_rows
-from conftest import write_table
+from conftest import PAIR_HEADER, pair_rows, write_table
 
 from ftcli.config.loading import load_config
 from ftcli.experiments import Experiment, prepare_experiment
 from ftcli.hardware import start
 from ftcli.learner import Learner
+from ftcli.metrics.names import METRICS
 from ftcli.tasks import TASKS
 from ftcli.training import run_updates
+
+# Of the evaluations of pairs; of the awkward task, each number of rows has one of its own.
+BATCH_SIZES = (1, 3, 8)
 
 
 def prepare(folder: Path, model: str, num_rows: int, **training: Any) -> Experiment:
     """Prepare the awkward task on some rows, through the same path as any task."""
-    from ftcli.config.yaml import dump
-
     name = f"rows-{num_rows}"
-    write_once(folder / name / "train.csv", num_rows)
+    write_once(folder / name / "train.csv", ("text", "tags"), awkward_rows(num_rows))
     config = {
         "task": "awkward",
         "model": {"name_or_path": model},
@@ -41,14 +44,38 @@ def prepare(folder: Path, model: str, num_rows: int, **training: Any) -> Experim
         "output_dir": str(folder / "never-written"),
     }
     config["training"].pop("evaluation_batch_size", None)
-    path = folder / f"{name}-{id(config)}.yaml"
+    return prepare_config(folder / f"{name}-{id(config)}.yaml", config, "train")
+
+
+def prepare_pairs(folder: Path, model: str, num_rows: int) -> Experiment:
+    """Prepare pairs of texts to be scored by every metric that needs no download; the train split has the labels."""
+    name = f"pairs-{num_rows}"
+    write_once(folder / name / "train.csv", PAIR_HEADER, pair_rows(20))
+    write_once(folder / name / "validation.csv", PAIR_HEADER, pair_rows(num_rows))
+    config = {
+        "model": {"name_or_path": model},
+        "data": {
+            "path": str(folder / name),
+            "columns": {"text": ["sentence1", "sentence2"], "label": "label"},
+            "labels": ["different", "same"],
+        },
+        "training": {"device": "cpu", "precision": "fp32"},
+        "evaluation": {"every": "never", "metrics": list(METRICS)},
+        "output_dir": str(folder / "never-written"),
+    }
+    return prepare_config(folder / f"{name}-{os.getpid()}.yaml", config, "validation")
+
+
+def prepare_config(path: Path, config: dict[str, Any], split: str) -> Experiment:
+    from ftcli.config.yaml import dump
+
     path.write_text(dump(config), encoding="utf-8")
-    return prepare_experiment(load_config(path), ["train"])
+    return prepare_experiment(load_config(path), [split])
 
 
-def write_once(path: Path, num_rows: int) -> None:
+def write_once(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     if not path.exists():
-        write_table(path, ("text", "tags"), awkward_rows(num_rows))
+        write_table(path, header, rows)
 
 
 def updates(folder: Path, model: str, **training: Any) -> dict[str, Any]:
@@ -94,6 +121,21 @@ def evaluations(folder: Path, model: str, counts: list[int]) -> Iterator[dict[st
         }
 
 
+def scores(folder: Path, model: str, counts: list[int]) -> Iterator[dict[str, Any]]:
+    """Score 1..N pairs by every metric, in batches of several sizes."""
+    for count in counts:
+        experiment = prepare_pairs(folder, model, count)
+        evaluator = experiment.evaluator(start(experiment.execution, experiment.processes))
+        built = experiment.build_model()
+        # A new head says the same of all; moved by the mean, it tells them apart.
+        logits = evaluator.run_model(built.model, experiment.splits["validation"].features)[0]["logits"]
+        built.model.classifier.bias.data -= torch.from_numpy(logits.mean(axis=0))
+        for size in BATCH_SIZES:
+            evaluation = replace(evaluator, batch_size=size)(built.model, experiment.splits["validation"])
+            predicted = [prediction["predicted"] for prediction in evaluation.predictions]
+            yield {"rows": count, "batch_size": size, "scores": evaluation.scores, "predicted": predicted}
+
+
 def main() -> None:
     """Do all jobs in one process group: starting one takes longer than any of them."""
     jobs, out = json.loads(sys.argv[1]), Path(sys.argv[2])
@@ -102,6 +144,7 @@ def main() -> None:
         "updates": updates(folder, model, batch_size=8),
         "short_of_memory": updates_short_of_memory(folder, model),
         "evaluations": list(evaluations(folder, model, jobs["counts"])),
+        "scores": list(scores(folder, model, jobs["counts"])),
     }
     if torch.distributed.get_rank() == 0:
         out.write_text(json.dumps(found), encoding="utf-8")

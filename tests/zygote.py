@@ -2,20 +2,26 @@
 
 `python zygote.py` reads jobs from standard input, a JSON object a line, and answers each with one. A job has:
 config, overrides, arguments: for `ftcli.train`. num_processes. log: a file for what the children print.
-fault: what happens in which rank: {"rank", "what": kill | interrupt | interrupt_twice | terminate | full_disk | end,
-"event": the number of the disk operation, or "update": the number of the update, or "seconds"}.
+fault: what happens in which rank: {"rank", "what", and when}. What: kill, interrupt, interrupt_twice, terminate,
+full_disk, no_space, vanish or end. When: "event", the number of the disk operation, or "update" or "evaluation", the
+number of the update or of the batch that is evaluated. {"rank", "seconds"} is SIGKILL so long after the start.
 sabotage: "cursor", to resume one update too late; "nan", to spoil the loss of rank 1 in the third update.
-The answer has the exit code of each child, negative for a signal, and the events of rank 0.
+unprivileged: whether the child may write only what its user may.
+The answer has the exit code of each child, negative for a signal. Beside the log lie the disk operations of each rank,
+a line each: seconds since the start, before or after, what, and the path.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import resource
+import shutil
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,12 +35,13 @@ from ftcli import durable
 from ftcli.console import Console
 from ftcli.data.batching import Update, UpdatePlan
 from ftcli.errors import FtcliError
+from ftcli.evaluation import Evaluator
 from ftcli.learner import Learner
 from ftcli.tasks.text_classification import TextClassification
 from ftcli.workflows import train
 
 # The largest file that a full disk takes here: the JSON files fit, the tensors do not.
-SMALL = 12_000
+SMALL = 60_000
 
 
 class Events:
@@ -44,13 +51,12 @@ class Events:
         self.file = Path(f"{job['log']}.{rank}.events").open("a", buffering=1, encoding="utf-8")  # noqa: SIM115
         fault = job.get("fault") or {}
         self.fault = fault if fault.get("rank", 0) == rank else {}
-        self.count = self.updates = 0
-        if "seconds" in self.fault:
-            # The default of SIGALRM ends the process at once, wherever it is.
-            signal.setitimer(signal.ITIMER_REAL, self.fault["seconds"])
+        self.count = self.updates = self.evaluations = 0
+        self.run = next(text.partition("=")[2] for text in job["overrides"] if text.startswith("output_dir="))
+        self.started = time.monotonic()
 
     def watch(self, what: str, path: Path) -> None:
-        self.file.write(f"{what} {path}\n")
+        self.file.write(f"{time.monotonic() - self.started:.4f} {what} {path}\n")
         self.count += 1
         if self.fault.get("event") == self.count:
             self.strike()
@@ -60,15 +66,26 @@ class Events:
         if self.fault.get("update") == self.updates:
             self.strike()
 
+    def evaluation(self) -> None:
+        self.evaluations += 1
+        if self.fault.get("evaluation") == self.evaluations:
+            self.strike()
+
     def strike(self) -> None:
         what = self.fault["what"]
         if what == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         elif what == "end":
             os._exit(9)
+        elif what == "vanish":
+            shutil.rmtree(self.run)
         elif what == "full_disk":
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL, resource.RLIM_INFINITY))
+        elif what == "no_space":
+            for descriptor in Path("/proc/self/fd").iterdir():
+                if os.path.realpath(descriptor).endswith(".partial"):
+                    os.dup2(os.open("/dev/full", os.O_WRONLY), int(descriptor.name))
         else:
             number = signal.SIGTERM if what == "terminate" else signal.SIGINT
             for _ in range(2 if what == "interrupt_twice" else 1):
@@ -94,6 +111,12 @@ def sabotage_loss(events: Events) -> None:
     TextClassification.loss = spoilt  # type: ignore[method-assign]
 
 
+def drop_privileges() -> None:
+    """Give up what lets root write everywhere; who has no such privileges keeps what there is. Linux alone has this."""
+    header, nothing = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    assert ctypes.CDLL(None).capset(header, nothing) == 0
+
+
 def child(job: dict[str, Any], rank: int, port: int) -> int:
     """Train, and return the exit code that the command line would."""
     if job["num_processes"] > 1:
@@ -105,13 +128,20 @@ def child(job: dict[str, Any], rank: int, port: int) -> int:
     os.dup2(log, 2)
     events = Events(job, rank)
     durable.watch = events.watch
-    update = Learner.update
+    update, run_batch = Learner.update, Evaluator.run_batch
 
     def counted(self: Learner, *args: Any, **kwargs: Any) -> Any:
         events.update()
         return update(self, *args, **kwargs)
 
+    def counted_batch(self: Evaluator, *args: Any, **kwargs: Any) -> Any:
+        events.evaluation()
+        return run_batch(self, *args, **kwargs)
+
     Learner.update = counted  # type: ignore[method-assign]
+    Evaluator.run_batch = counted_batch  # type: ignore[method-assign]
+    if job["unprivileged"]:
+        drop_privileges()
     if job.get("sabotage") == "cursor":
         sabotage_cursor()
     if job.get("sabotage") == "nan" and rank == 1:
@@ -131,10 +161,10 @@ def free_port() -> int:
     return port
 
 
-def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Fork the children of a job; when one ends badly the others are ended, as launchers do."""
+def fork(job: dict[str, Any]) -> dict[int, int]:
+    """Start the children of a job; return the rank of each."""
     port = free_port()
-    pids = {}
+    ranks = {}
     for rank in range(job["num_processes"]):
         pid = os.fork()
         if pid == 0:
@@ -146,15 +176,30 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
             finally:
                 sys.stderr.flush()
                 os._exit(code)
-        pids[pid] = rank
+        ranks[pid] = rank
+    return ranks
+
+
+def kill(ranks: dict[int, int], exits: dict[int, int], *wanted: int) -> None:
+    """Kill the children of some ranks, if they still run."""
+    for pid, rank in ranks.items():
+        if rank in wanted and rank not in exits:
+            os.kill(pid, signal.SIGKILL)
+
+
+def run(job: dict[str, Any]) -> dict[str, Any]:
+    """Run the children of a job; when one ends badly the others are ended, as launchers do."""
+    ranks = fork(job)
     exits: dict[int, int] = {}
-    while len(exits) < len(pids):
+    fault = job["fault"] or {}
+    signal.signal(signal.SIGALRM, lambda *_: kill(ranks, exits, fault["rank"]))
+    signal.setitimer(signal.ITIMER_REAL, fault.get("seconds", 0))
+    while len(exits) < len(ranks):
         pid, status = os.wait()
-        exits[pids[pid]] = os.waitstatus_to_exitcode(status)
-        if exits[pids[pid]] < 0 or exits[pids[pid]] == 9:
-            for other, rank in pids.items():
-                if rank not in exits:
-                    os.kill(other, signal.SIGKILL)
+        code = exits[ranks[pid]] = os.waitstatus_to_exitcode(status)
+        if code < 0 or code == 9:
+            kill(ranks, exits, *ranks.values())
+    signal.setitimer(signal.ITIMER_REAL, 0)
     return {"exits": [exits[rank] for rank in range(job["num_processes"])]}
 
 

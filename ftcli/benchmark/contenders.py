@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import replace
-from typing import Any, ClassVar, Protocol
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,9 +17,12 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import DataCollatorWithPadding, get_scheduler
 
+from ftcli.console import to_json
 from ftcli.data.preparation import Features, Ragged
+from ftcli.durable import append_line
 from ftcli.experiments import Experiment
 from ftcli.hardware import start
+from ftcli.runs import STEPS
 from ftcli.training import run_updates
 
 
@@ -46,12 +50,17 @@ class Ours:
         self.model = experiment.build_model().model
         self.learner = experiment.learner(self.model, accelerator)
         self.evaluator = experiment.evaluator(accelerator)
+        self.folder = tempfile.TemporaryDirectory()
 
     def train(self, features: Features) -> tuple[float, int]:
-        """Run one epoch of updates over the features."""
+        """Run one epoch of updates over the features, and record each as a run does."""
         plan = replace(self.experiment.plan, lengths=features.lengths, epochs=1, max_steps=None)
+        path = Path(self.folder.name) / STEPS
+        slots = 0
         started = time.perf_counter()
-        slots = sum(record.num_slots for record in run_updates(self.learner, plan, features))
+        for record in run_updates(self.learner, plan, features):
+            append_line(path, to_json(asdict(record)))
+            slots += record.num_slots
         return time.perf_counter() - started, slots
 
     def evaluate(self, features: Features) -> tuple[float, int]:
@@ -111,8 +120,6 @@ class Plain:
 class Trainer:
     """transformers' Trainer, as it comes."""
 
-    settings: ClassVar[dict[str, Any]] = {}
-
     def __init__(self, experiment: Experiment) -> None:
         from transformers import Trainer as StockTrainer
         from transformers import TrainerCallback, TrainingArguments
@@ -140,7 +147,7 @@ class Trainer:
             disable_tqdm=True,
             use_cpu=on_cpu,
             dataloader_pin_memory=not on_cpu,
-            **self.settings,
+            **self.settings(experiment),
         )
         self.trainer = StockTrainer(
             model=self.model,
@@ -149,6 +156,10 @@ class Trainer:
             callbacks=[self.clock],
         )
         self.round = 0
+
+    def settings(self, experiment: Experiment) -> dict[str, Any]:
+        """Return what differs from the defaults."""
+        return {}
 
     def train(self, features: Features) -> tuple[float, int]:
         """Train for one epoch."""
@@ -173,12 +184,16 @@ class BestTrainer(Trainer):
     Its `batch_rebalance` deals the examples of an update over processes, of which there is one.
     """
 
-    settings: ClassVar[dict[str, Any]] = {
-        "bf16": True,
-        "optim": "adamw_torch_fused",
-        "train_sampling_strategy": "group_by_length",
-        "per_device_eval_batch_size": 64,
-    }
+    def settings(self, experiment: Experiment) -> dict[str, Any]:
+        """Return the precision of ours, the fused optimizer, batches of like lengths, and large ones to evaluate."""
+        precision = experiment.execution.precision
+        return {
+            "bf16": precision == "bf16",
+            "fp16": precision == "fp16",
+            "optim": "adamw_torch_fused",
+            "train_sampling_strategy": "group_by_length",
+            "per_device_eval_batch_size": 64,
+        }
 
 
 CONTENDERS: dict[str, type[Any]] = {"ftcli": Ours, "plain": Plain, "trainer": Trainer, "trainer-best": BestTrainer}

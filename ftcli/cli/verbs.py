@@ -120,7 +120,7 @@ def train_command(
             "--resume",
             metavar="[auto|PATH]",
             help="Go on with the run in output_dir, from its newest checkpoint or the one at PATH; a run that has "
-            "saved nothing starts.",
+            "saved nothing starts. Without CONFIG, PATH is the run, as in `ftcli resume`.",
             show_default=False,
         ),
     ] = None,
@@ -139,7 +139,11 @@ def train_command(
     """Fine-tune a model as CONFIG says, into a run directory."""
     console = Console(quiet=quiet, verbose=verbose, json_output=json_output)
     with exit_codes(console):
-        config, overrides = find_config(arguments or [], console)
+        config, overrides = split_config(arguments or [])
+        if config is None and resume not in (None, "auto"):
+            config, resume, overrides, num_processes = _find_run(resume, overrides, num_processes)
+        else:
+            config, overrides = find_config(arguments or [], console)
     overrides += ["training.deterministic=true"] if deterministic else []
     how = {"overwrite": overwrite, "resume": resume, "allow_inexact": allow_inexact}
     _train(config, overrides, None if dry_run else how, num_processes, allow_remote_code, console)
@@ -205,15 +209,20 @@ def resume_command(
     """Go on with a run that was interrupted, bit for bit, on as many processes as it had."""
     console = Console(quiet=quiet, verbose=verbose, json_output=json_output)
     with exit_codes(console):
-        from ftcli.launching import is_worker
-        from ftcli.resuming import find_run, processes_of
-
-        directory, resume = find_run(run)
-        overrides = [*(overrides or ()), f"output_dir={directory}"]
-        if num_processes is None and not is_worker():
-            num_processes = processes_of(directory)
+        config, resume, overrides, num_processes = _find_run(run, overrides or [], num_processes)
     how = {"overwrite": False, "resume": resume, "allow_inexact": allow_inexact}
-    _train(str(directory / "config.yaml"), overrides, how, num_processes, allow_remote_code, console)
+    _train(config, overrides, how, num_processes, allow_remote_code, console)
+
+
+def _find_run(name: str, overrides: list[str], num_processes: int | None) -> tuple[str, str, list[str], int | None]:
+    """Return the config of a run, what to resume of it, what is laid over the config, and on how many processes."""
+    from ftcli.launching import is_worker
+    from ftcli.resuming import find_run, processes_of
+
+    directory, resume = find_run(name)
+    if num_processes is None and not is_worker():
+        num_processes = processes_of(directory)
+    return str(directory / "config.yaml"), resume, [*overrides, f"output_dir={directory}"], num_processes
 
 
 @app.command("eval", cls=Verb)

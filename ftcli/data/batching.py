@@ -197,7 +197,7 @@ def _bounds(lengths: np.ndarray, budget: int, num_parts: int) -> list[int] | Non
 def plan_evaluation(lengths: np.ndarray, *, batch_size: int, tokens_per_batch: int) -> list[np.ndarray]:
     """List the feature indices of each evaluation batch, the longest features first.
 
-    lengths: (F,) tokens a feature. batch_size, tokens_per_batch: most features and most slots of a batch; one
+    lengths: (F,) tokens a feature, padded. batch_size, tokens_per_batch: most features and most slots of a batch; one
     feature is always taken. Batches of like lengths have little padding, and what does not fit into memory shows
     in the first one.
     """

@@ -62,6 +62,12 @@ class Collation:
         length = -(-length // multiple) * multiple
         return length if self.limit is None else min(length, self.limit)
 
+    def padded_lengths(self, lengths: np.ndarray) -> np.ndarray:
+        """Return (F,) the tokens that each feature takes in a batch in which none is longer."""
+        different, places = np.unique(lengths, return_inverse=True)
+        padded = np.array([self.padded_length(length) for length in different.tolist()], dtype=lengths.dtype)
+        return padded[places]
+
 
 def to_device(batch: Mapping[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
     """Return a batch on the device that computes."""

@@ -197,7 +197,7 @@ def _fingerprint(rows: SplitRows, task: Task, labels: LabelSet, tokenization: To
         "task": task.name,
         "columns": task.columns.model_dump(mode="json"),
         "labels": labels.names,
-        "tokenizer": hashlib.sha256(_bare(tokenizer).encode()).hexdigest(),
+        "tokenizer": hashlib.sha256(bare(tokenizer).encode()).hexdigest(),
         "inputs": sorted(name for name in tokenizer.model_input_names if name in tokenization.accepts),
         "special": [tokenizer.pad_token_id, tokenizer.padding_side, tokenizer.truncation_side],
         "max_length": tokenization.max_length,
@@ -206,7 +206,7 @@ def _fingerprint(rows: SplitRows, task: Task, labels: LabelSet, tokenization: To
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _bare(tokenizer: Any) -> str:
+def bare(tokenizer: Any) -> str:
     """Return the tokenizer as JSON, without the truncation and padding that its last call left in it."""
     described = json.loads(tokenizer.backend_tokenizer.to_str())
     described.update(truncation=None, padding=None)

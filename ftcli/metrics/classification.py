@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import datasets
@@ -61,4 +62,7 @@ class MatthewsCorrelation(_LabelMetric):
     """The correlation of predictions and references (Matthews, 1975)."""
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
-        return {self.score_name: float(sklearn_metrics.matthews_corrcoef(references, predictions))}
+        with warnings.catch_warnings():
+            # Where all is of one label it is 0, which needs no words about a confusion matrix.
+            warnings.filterwarnings("ignore", message="A single label was found")
+            return {self.score_name: float(sklearn_metrics.matthews_corrcoef(references, predictions))}

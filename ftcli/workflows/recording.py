@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ftcli.checkpoints import Saver
+from ftcli.checkpoints import Checkpoint, Saver
 from ftcli.config.showing import config_text
 from ftcli.console import Console
 from ftcli.data.batching import UpdatePlan
@@ -55,15 +55,18 @@ class TrainingRun:
         self.best: dict[str, Any] | None = state.get("best")
         self.baseline: dict[str, float] = {} if self.best is None else self.best["majority_class"]
         self.pass_limit = learner.pass_size.limit
+        # The step of the last checkpoint.
+        self.saved = self.standing.step
 
     def check_start(self, *, allow_inexact: bool) -> Iterator[str]:
         """Yield warnings of what makes a resumed run differ; raise an error for what makes it another run."""
         assert self.start.checkpoint is not None
         state = self.start.checkpoint.state
         yield from check_experiment(self.experiment, self.environment, state, allow_inexact=allow_inexact)
-        updates = f"{self.experiment.plan.num_updates:,} updates"
-        for key, was, now in self.start.grown:
-            yield f"{key}: {was} before, {now} now, so {updates}; from here on the learning rate is that of so many"
+        updates = f"{self.experiment.plan.num_updates:,} updates; from here on the learning rate is that of so many"
+        for key, was, now in self.start.changed:
+            then = "; scores may differ in their last digits" if key.startswith("evaluation.") else f", so {updates}"
+            yield f"{key}: {was} before, {now} now{then}"
 
     def told_start(self) -> list[tuple[str, str]]:
         """Say where a resumed run goes on, for the header."""
@@ -77,10 +80,10 @@ class TrainingRun:
     def recorded(self) -> Iterator[None]:
         """Open the run directory, put the learner where the run stood, and record how the run ended."""
         try:
-            self.processes.on_main(self._open, self.device)
+            self.processes.on_main(self._lock, self.device)
             if self.start.checkpoint is not None:
-                restore(self.learner, self.start.checkpoint.path, self.start.checkpoint.state)
-                self.pass_limit = self.learner.pass_size.limit
+                self._restore(self.start.checkpoint)
+            self.processes.on_main(self._open, self.device)
             with self.interruption.listening(_NOTICE if self.console.speaks and not self.console.quiet else ""):
                 yield
         except (KeyboardInterrupt, TrainingInterruptedError) as error:
@@ -101,22 +104,39 @@ class TrainingRun:
             with suppress(RunError):
                 self.writer.set_status(status, step=self.standing.step, reason=reason)
 
+    def _lock(self) -> None:
+        start, path = self.start, self.directory.path
+        if start.checkpoint is None:
+            self.writer = RunWriter.create(path, overwrite=start.replaces, unless_saved=start.unless_saved)
+        else:
+            self.writer = RunWriter.reopen(path, last=start.last)
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        """Put the learner of every process where the main one's checkpoint was taken."""
+        step = self.processes.on_main(lambda: checkpoint.step, self.device)
+        if not self.processes.all(step == checkpoint.step, self.device):
+            raise RunError(
+                f"{self.directory.path}: the processes see different checkpoints; output_dir must be on a disk that "
+                "all of them share"
+            )
+        restore(self.learner, checkpoint.path, checkpoint.state)
+        self.pass_limit = self.learner.pass_size.limit
+
     def _open(self) -> None:
+        assert self.writer is not None
         config, checkpoint = self.experiment.config, self.start.checkpoint
         text = config_text(config)
         self.saver = Saver(self.directory, self.experiment.tokenization, text, config.checkpoint.keep)
-        if checkpoint is None:
-            self.writer = RunWriter.create(config.output_dir, overwrite=self.start.replaces)
-        else:
-            self.writer = RunWriter.reopen(config.output_dir)
+        if checkpoint is not None:
+            # Nothing goes before what is needed has been loaded.
+            self.saver.rewind(checkpoint, self.start.kept)
             self.writer.keep_until(steps=checkpoint.step, evaluations=self.standing.evaluated)
             self.writer.log(f"resumed after step {checkpoint.step}")
-            self.saver.rewind(checkpoint)
         self.writer.write_config(text)
         self.writer.write("environment.json", self.environment)
         self.writer.write("data.json", describe_data(self.experiment))
         self.trackers = Trackers(config.logging.trackers, self.directory.path, self.console)
-        self.trackers.start(config)
+        self.trackers.start(config, after=0 if checkpoint is None else checkpoint.step)
 
     def fit(self) -> None:
         """Run the loop to its end, telling and writing what it yields. Raises TrainingInterruptedError if asked to."""
@@ -144,7 +164,7 @@ class TrainingRun:
     def _tell_interruption(self, by: signal.Signals) -> NoReturn:
         terminated = by == signal.SIGTERM
         what = "SIGTERM" if terminated else "Ctrl-C"
-        saved = "saved" if self._saves_now() else "not saved"
+        saved = "saved" if self.saved == self.standing.step else "not saved"
         raise (TrainingTerminatedError if terminated else TrainingInterruptedError)(
             f"stopped by {what} after update {self.standing.step:,} of {self.experiment.plan.num_updates:,}, {saved}; "
             f"go on with: ftcli resume {self.directory.path}"
@@ -154,16 +174,15 @@ class TrainingRun:
         """Whether to save after a step, whatever was evaluated."""
         return is_due(self.experiment.config.checkpoint.every, step, plan)
 
-    def _saves_now(self) -> bool:
-        return self.interruption.agreed is None or self.experiment.config.checkpoint.on_signal == "save"
-
     def save(self, standing: Standing, evaluation: EvaluationRecord | None) -> None:
         """Save a checkpoint, from which the run could go on, on the main process."""
-        if not self._saves_now():
+        is_best = evaluation is not None and evaluation.is_best
+        may_stop = self.interruption.agreed is not None and self.experiment.config.checkpoint.on_signal == "stop"
+        if may_stop and not is_best and not self.due(standing.step, self.experiment.plan):
             return
+        self.saved = standing.step
         state = capture(self.learner)
         row: dict[str, Any] = {"step": standing.step} if evaluation is None else self._row(evaluation)
-        is_best = evaluation is not None and evaluation.is_best
         if is_best:
             self.best = row
 

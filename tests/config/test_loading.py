@@ -87,6 +87,8 @@ A_COUNT = "expected a whole number from 1 to 2147483647"
         ("training: {device: cpus}\n", "found text 'cpus'; expected auto or cpu; did you mean cpu?"),
         ("optimizer: {learning_rate: -1e-5}\n", "found the number -1e-05; expected a number above 0"),
         ("optimizer: {learning_rate: .inf}\n", "found the number inf; expected a number above 0"),
+        ("optimizer: {learning_rate: .nan}\n", "found the number nan; expected a number above 0"),
+        ("optimizer: {learning_rate: 0}\n", "found the number 0; expected a number above 0"),
         ("optimizer: {learning_rate: true}\n", "found true; expected a number"),
         ("optimizer: {betas: [0.9]}\n", "5:20: optimizer.betas: found a list of 1; expected a list of 2 numbers"),
         ("optimizer: {betas: [0.9, 0.9, 0.9]}\n", "optimizer.betas: found a list of 3; expected a list of 2"),
@@ -102,7 +104,7 @@ A_COUNT = "expected a whole number from 1 to 2147483647"
         ("training: {weight_decoy: 1}\n", "unknown key; did you mean optimizer.weight_decay?"),
     ],
 )
-def test_a_wrong_value_is_told_with_place_and_expectation(more: str, told: str) -> None:
+def test_45_a_wrong_value_is_told_with_place_and_expectation(more: str, told: str) -> None:
     assert told in message(more)
 
 
@@ -512,7 +514,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @UNTIMED
 @given(values=mutations())
-def test_a_mutated_config_loads_or_is_refused_with_a_config_error(scratch: Path, values: dict[str, Any]) -> None:
+def test_45_a_mutated_config_loads_or_is_refused_with_a_config_error(scratch: Path, values: dict[str, Any]) -> None:
     scratch.write_text(dump(values), encoding="utf-8")
     try:
         load_config(scratch)

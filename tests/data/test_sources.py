@@ -196,7 +196,13 @@ def test_a_damaged_saved_data_set_is_a_data_error(tmp_path: Path) -> None:
     assert "not a save_to_disk folder" in problem(path=str(tmp_path))
 
 
-def test_a_saved_split_without_rows_is_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("text", "told"), [("", "holds nothing"), ("text,label\n", "holds only a header")])
+def test_34_a_file_without_rows_is_an_error(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "train.csv").write_text(text, encoding="utf-8")
+    assert f"train.csv: {told}" in problem(files={"train": str(tmp_path / "train.csv")})
+
+
+def test_34_a_saved_split_without_rows_is_an_error(tmp_path: Path) -> None:
     path = save_to_disk(tmp_path / "saved", splits={"train": []})
     assert "a split has no rows" in problem(path=str(path))
 

@@ -8,19 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults import Zygote, outcome, tensors
+from faults import Zygote, flip, outcome, tensors
 
 from ftcli.durable import find_damage
 
 
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
 
 
 def delete(path: Path) -> None:
@@ -132,7 +126,7 @@ def test_10_a_model_with_a_flipped_bit_is_not_scored(killed: Path, tmp_path: Pat
         evaluate(run, console=Console(quiet=True))
 
 
-@pytest.mark.parametrize("place", ["checkpoints/step-link", "steps.jsonl"])
+@pytest.mark.parametrize("place", ["checkpoints/step-link", "steps.jsonl", "predictions/validation.jsonl"])
 def test_48_a_link_out_of_the_run_is_refused(zygote: Zygote, killed: Path, tmp_path: Path, place: str) -> None:
     run = shutil.copytree(killed, tmp_path / "run")
     outside = tmp_path / "outside"
@@ -144,6 +138,43 @@ def test_48_a_link_out_of_the_run_is_refused(zygote: Zygote, killed: Path, tmp_p
     assert ended.code == 4
     assert "a symbolic link" in ended.printed
     assert list(outside.iterdir()) == []
+
+
+def test_a_checkpoint_without_its_manifest_is_not_scored(killed: Path, tmp_path: Path) -> None:
+    from ftcli import evaluate
+    from ftcli.console import Console
+    from ftcli.errors import RunError
+
+    run = shutil.copytree(killed, tmp_path / "run")
+    delete(newest(run) / "manifest.json")
+    with pytest.raises(RunError, match=r"damaged: manifest.json is missing"):
+        evaluate(newest(run), console=Console(quiet=True))
+
+
+def test_15_a_finished_run_is_left_alone_whatever_became_of_its_checkpoints(zygote: Zygote, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    zygote.train(run)
+    for folder in (run / "checkpoints").glob("step-*"):
+        flip(folder / "model.safetensors")
+    before = tensors(run)
+    ended = zygote.train(run, resume="auto")
+
+    assert ended.code == 0, ended.printed
+    assert tensors(run) == before
+
+
+def test_what_is_no_checkpoint_of_ours_is_not_deleted(zygote: Zygote, tmp_path: Path) -> None:
+    """Neither another tool's directory, which is no place for a run, nor what someone put beside ours."""
+    (tmp_path / "other" / "checkpoints" / "checkpoint-500").mkdir(parents=True)
+    refused = zygote.train(tmp_path / "other")
+    zygote.train(tmp_path / "run", fault={"what": "kill", "update": 4})
+    (tmp_path / "run" / "checkpoints" / "mine").mkdir()
+    resumed = zygote.train(tmp_path / "run", resume="auto")
+
+    assert (refused.code, "holds files that are no ftcli run" in refused.printed) == (4, True)
+    assert list((tmp_path / "other").iterdir()) == [tmp_path / "other" / "checkpoints"]
+    assert resumed.code == 0, resumed.printed
+    assert (tmp_path / "run" / "checkpoints" / "mine").is_dir()
 
 
 def test_48_a_manifest_that_names_files_elsewhere_is_damaged(killed: Path, tmp_path: Path) -> None:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PAIR_HEADER, pair_rows, write_table
-from faults import Zygote, outcome, records, tensors
+from conftest import ARCHITECTURES, PAIR_HEADER, pair_rows, run_ftcli, tiny_architecture, write_table
+from faults import Zygote, flip, outcome, records, tensors
+
+from ftcli.checkpoints import whole_checkpoints
+from ftcli.errors import RunError
+from ftcli.runs import RunDirectory, RunWriter
 
 
 def kill_at_update(number: int, rank: int = 0) -> dict[str, Any]:
@@ -106,6 +112,111 @@ def test_15_a_finished_run_without_its_checkpoints_stays_too(zygote: Zygote, run
     assert tensors(run) == before != {}
 
 
+def test_a_kept_checkpoint_keeps_the_best_that_it_refers_to(zygote: Zygote, run: Path, undisturbed: Any) -> None:
+    """Best, worse, and best again: what came before can still be gone back to, and says nothing of damage."""
+    settings = ["evaluation.every=2", "optimizer.learning_rate=1e-1", "evaluation.best_metric=loss"]
+    bests = [row["step"] for row in undisturbed(*settings)["evaluations"] if row["is_best"]]
+    earlier, again = next(pair for pair in pairwise(bests) if pair[1] - pair[0] > 2)
+    zygote.train(run, *settings, fault=kill_at_update(again + 1))
+    kept = [one.step for one in whole_checkpoints(RunDirectory(run))[0]]
+    assert kept == [earlier, again - 2, again]
+
+    flip(run / "checkpoints" / f"step-{again:08d}" / "model.safetensors")
+    ended = zygote.train(run, *settings, resume="auto")
+    assert ended.code == 0, ended.printed
+    assert f"going on from step-{again - 2:08d}" in ended.printed
+    assert_same(run, undisturbed(*settings))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_any_architecture_goes_on(zygote: Zygote, run: Path, tmp_path: Path, name: str) -> None:
+    model = f"model.name_or_path={tiny_architecture(tmp_path / name, name)}"
+    ended = zygote.train(tmp_path / "calm", model)
+    assert ended.code == 0, ended.printed
+    zygote.train(run, model, fault=kill_at_update(7))
+
+    assert_goes_on(zygote, run, outcome(tmp_path / "calm"), model)
+
+
+def test_a_checkpoint_of_old_names_goes_on(zygote: Zygote, run: Path, tmp_path: Path) -> None:
+    """The norms of the first BERTs are called gamma and beta on the Hub; transformers renames them, both ways."""
+    from safetensors.torch import load_file, save_file
+
+    old = shutil.copytree(zygote.folder / "model", tmp_path / "old")
+    names = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+    tensors = {}
+    for name, tensor in load_file(old / "model.safetensors").items():
+        for new, before in names.items():
+            name = name.replace(new, before)
+        tensors[name] = tensor
+    assert any("gamma" in name for name in tensors)
+    save_file(tensors, old / "model.safetensors", metadata={"format": "pt"})
+    zygote.train(run, f"model.name_or_path={old}", fault=kill_at_update(7))
+    ended = zygote.train(run, f"model.name_or_path={old}", resume="auto")
+
+    assert ended.code == 0, ended.printed
+
+
+def test_another_model_of_the_same_name_is_an_error(zygote: Zygote, run: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(zygote.folder / "model", tmp_path / "model")
+    zygote.train(run, f"model.name_or_path={model}", fault=kill_at_update(7))
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "hidden_dropout_prob": 0.2}))
+    ended = zygote.train(run, f"model.name_or_path={model}", resume="auto")
+
+    assert ended.code == 5, ended.printed
+    assert f"{model}: the model's config or its tokenizer has changed since the run was started" in ended.printed
+
+
+def test_a_run_whose_checkpoints_are_gone_does_not_start_anew(zygote: Zygote, run: Path) -> None:
+    zygote.train(run, fault=kill_at_update(7))
+    shutil.rmtree(run / "checkpoints")
+    steps = (run / "steps.jsonl").read_bytes()
+    ended = zygote.train(run, resume="auto")
+
+    assert ended.code == 4, ended.printed
+    assert (
+        "its checkpoints are gone (last.json names that of step 6). Restore them, or pass --overwrite" in ended.printed
+    )
+    assert (run / "steps.jsonl").read_bytes() == steps
+
+
+def test_what_has_gone_on_meanwhile_is_left_alone(zygote: Zygote, run: Path) -> None:
+    """Where it goes on was decided before data and model were loaded, and before the lock."""
+    zygote.train(run, fault=kill_at_update(7))
+    with pytest.raises(RunError, match="another process has gone on with this run meanwhile"):
+        RunWriter.reopen(run, last=4)
+    with pytest.raises(RunError, match="another process has gone on with this run meanwhile"):
+        RunWriter.create(run, overwrite=True, unless_saved=True)
+    RunWriter.reopen(run, last=6).close()
+
+
+def test_going_back_says_what_is_dropped_and_leaves_no_gap(zygote: Zygote, run: Path, undisturbed: Any) -> None:
+    zygote.train(run, fault=kill_at_update(7))
+    ended = zygote.train(run, resume=str(run / "checkpoints" / "step-00000004"))
+
+    assert "going on from step-00000004: what came after it is dropped, step-00000006" in ended.printed
+    assert_same(run, undisturbed())
+
+
+def test_another_size_of_evaluation_batches_is_told(zygote: Zygote, run: Path) -> None:
+    zygote.train(run, fault=kill_at_update(7))
+    ended = zygote.train(run, "evaluation.batch_size=3", resume="auto")
+
+    assert ended.code == 0
+    assert "evaluation.batch_size: 256 before, 3 now; scores may differ in their last digits" in ended.printed
+
+
+def test_resume_alone_names_the_run_too(zygote: Zygote, run: Path) -> None:
+    """`ftcli train --resume RUN`, as of a finished run, so that nothing heavy is imported."""
+    zygote.train(run)
+    finished = run_ftcli("train", "--resume", run)
+    nowhere = run_ftcli("train", f"--resume={run / 'nowhere'}")
+
+    assert (finished.returncode, "finished after 12 updates; nothing is left to do" in finished.stdout) == (0, True)
+    assert (nowhere.returncode, "no run; expected a run directory" in nowhere.stderr) == (4, True)
+
+
 def test_a_checkpoint_that_is_not_there_is_one_error(zygote: Zygote, run: Path) -> None:
     zygote.train(run, fault=kill_at_update(4))
     ended = zygote.train(run, resume=str(run / "checkpoints" / "step-00000099"))
@@ -153,12 +264,33 @@ def test_18_a_signal_to_one_of_two_processes_ends_both_saved(zygote: Zygote, run
     assert_goes_on(zygote, run, undisturbed(num_processes=2), num_processes=2)
 
 
+@pytest.mark.parametrize("num_processes", [1, 2])
+def test_19_a_signal_while_evaluating_ends_it_saved_and_the_evaluation_is_made_up_for(
+    zygote: Zygote, run: Path, undisturbed: Any, num_processes: int
+) -> None:
+    """In the second evaluation, that of update 4; of two processes the main one is asked."""
+    settings = ["evaluation.every=2", "evaluation.batch_size=4"]
+    batches = -(-17 // 4)
+    fault = {"what": "terminate", "evaluation": -(-batches // num_processes) + 2}
+    ended = zygote.train(run, *settings, num_processes=num_processes, fault=fault)
+
+    assert ended.exits == [143] * num_processes, ended.printed
+    assert json.loads((run / "last.json").read_text())["step"] == 4
+    assert [row["step"] for row in records(run / "evaluations.jsonl")] == [2]
+    expected = undisturbed(*settings, num_processes=num_processes)
+    assert_goes_on(zygote, run, expected, *settings, num_processes=num_processes)
+
+
 def test_a_signal_may_end_it_without_saving(zygote: Zygote, run: Path) -> None:
-    ended = zygote.train(run, "checkpoint.on_signal=stop", fault={"what": "interrupt", "update": 5})
+    """But for what was going to be saved anyway: at the end of an epoch, the evaluation is the best."""
+    ended = zygote.train(
+        run, "checkpoint.on_signal=stop", "checkpoint.every=5", fault={"what": "interrupt", "update": 7}
+    )
+    status = json.loads((run / "status.json").read_text())
 
     assert ended.code == 130
-    assert "not saved" in ended.printed
-    assert json.loads((run / "last.json").read_text())["step"] == 4
+    assert f"stopped by Ctrl-C after update {status['step']} of 12, not saved" in ended.printed
+    assert (status["step"], json.loads((run / "last.json").read_text())["step"]) == (9, 6)
 
 
 def test_17_a_second_signal_leaves_at_once_and_breaks_nothing(zygote: Zygote, run: Path, undisturbed: Any) -> None:
@@ -248,6 +380,41 @@ def test_24_another_number_of_processes_needs_permission_and_keeps_the_updates(
     assert "pass --allow-inexact" in refused.printed
     expected = undisturbed()["steps"]
     assert seen == [(step["step"], step["num_examples"], step["num_tokens"]) for step in expected]
+
+
+def test_28_the_learning_rate_does_not_depend_on_the_processes(undisturbed: Any) -> None:
+    settings = ("scheduler.name=cosine", "scheduler.warmup_steps=3")
+    alone, two = (undisturbed(*settings, num_processes=number)["steps"] for number in (1, 2))
+    rates = [row["learning_rate"] for row in alone]
+
+    assert [row["learning_rate"] for row in two] == rates
+    assert rates[:4] == [0.0, pytest.approx(1e-3 / 3), pytest.approx(2e-3 / 3), 1e-3]
+    assert len(set(rates)) == 12
+
+
+# What tells one run from another one: when and where it ran.
+TIMES = re.compile(
+    r'"(seconds|examples_per_second|started|updated|pid)": ?("[^"]*"|[\d.e-]+)|^\d{4}-\d\d-\d\dT\S+|\b\d+(\.\d+)? s\b',
+    re.MULTILINE,
+)
+
+
+def without_times_and_places(path: Path, run: Path) -> bytes:
+    content = path.read_bytes().replace(str(run).encode(), b"RUN")
+    return content if path.suffix == ".safetensors" else TIMES.sub("", content.decode()).encode()
+
+
+@pytest.mark.parametrize("num_processes", [1, 2])
+def test_two_runs_of_the_same_write_the_same_files(zygote: Zygote, tmp_path: Path, num_processes: int) -> None:
+    runs = [tmp_path / name / "run" for name in ("first", "second")]
+    for run in runs:
+        zygote.train(run, num_processes=num_processes)
+    names = [sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()) for run in runs]
+    differing = [name for name in names[0] if len({without_times_and_places(run / name, run) for run in runs}) > 1]
+
+    assert names[0] == names[1]
+    # A manifest has the hashes of files that name the run's directory.
+    assert [name for name in differing if not name.endswith("manifest.json")] == []
 
 
 def test_26_other_versions_are_told(zygote: Zygote, run: Path) -> None:

@@ -94,6 +94,19 @@ def test_04_when_a_worker_is_killed_all_end_and_the_error_says_so(
     assert not psutil.wait_procs(workers, timeout=60)[1]
 
 
+def test_when_whoever_reads_the_messages_goes_the_run_goes_on(write_config: ConfigWriter, tmp_path: Path) -> None:
+    """As in `ftcli train CONFIG 2>&1 | tee log`, where Ctrl-C ends tee too."""
+    config = write_config(logging={"every_steps": 1})
+    command = [sys.executable, "-m", "ftcli", "train", str(config)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any(line.startswith("training 1/") for line in process.stderr)
+        process.stderr.close()
+
+    assert process.returncode == 0
+    assert status_of(tmp_path / "run")["status"] == "finished"
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_16_18_a_signal_to_the_launcher_saves_and_is_told_once(
     config: Path, started: Started, tmp_path: Path, number: signal.Signals, code: int
