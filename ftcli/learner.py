@@ -125,6 +125,15 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         _restore(state, self.accelerator.device)
 
+    def settle(self, features: Features, indices: np.ndarray) -> None:
+        """Let DDP see one backward pass, after which it orders the gradients as it then keeps them; learn nothing.
+
+        Of three processes and more the order of the gradients decides in which order their parts are added up.
+        """
+        if self.wrapped is not self.model and not self.pass_size.adapts:
+            self._gradients(features, indices)
+            self.optimizer.zero_grad(set_to_none=True)
+
     def _gradients(self, features: Features, indices: np.ndarray, *, synchronise: bool = True) -> torch.Tensor:
         """Add up the gradient of an update; return this process's (2,) loss sum and weight sum.
 

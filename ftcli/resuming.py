@@ -67,9 +67,9 @@ def find_start(config: Config, resume: str | None, console: Console, *, overwrit
         return Start()
     check_free(path, overwrite=True)
     _check_links(run)
-    if resume == AUTO and read_json(run.status).get("status") == "finished":
-        if not any(change.key in _MAY_GROW for change in check_config(config, run.config)):
-            return Start(finished=True)
+    is_finished = resume == AUTO and read_json(run.status).get("status") == "finished"
+    if is_finished and not any(change.key in _MAY_GROW for change in check_config(config, run.config)):
+        return Start(finished=True)
     put_back(path / CHECKPOINTS)
     last = run.pointed("last")
     checkpoint, kept = _choose(run, resume, console)

@@ -5,7 +5,8 @@ config, overrides, arguments: for `ftcli.train`. num_processes. log: a file for 
 fault: what happens in which rank: {"rank", "what", and when}. What: kill, interrupt, interrupt_twice, terminate,
 full_disk, no_space, vanish or end. When: "event", the number of the disk operation, or "update" or "evaluation", the
 number of the update or of the batch that is evaluated. {"rank", "seconds"} is SIGKILL so long after the start.
-sabotage: "cursor", to resume one update too late; "nan", to spoil the loss of rank 1 in the third update.
+sabotage: "cursor", to resume one update too late; "order", to resume with gradients in the order of a first pass;
+"nan", to spoil the loss of rank 1 in the third update.
 unprivileged: whether the child may write only what its user may.
 The answer has the exit code of each child, negative for a signal. Beside the log lie the disk operations of each rank,
 a line each: seconds since the start, before or after, what, and the path.
@@ -144,6 +145,8 @@ def child(job: dict[str, Any], rank: int, port: int) -> int:
         drop_privileges()
     if job.get("sabotage") == "cursor":
         sabotage_cursor()
+    if job.get("sabotage") == "order":
+        Learner.settle = lambda *_: None  # type: ignore[method-assign]
     if job.get("sabotage") == "nan" and rank == 1:
         sabotage_loss(events)
     try:

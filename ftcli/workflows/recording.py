@@ -119,6 +119,9 @@ class TrainingRun:
                 f"{self.directory.path}: the processes see different checkpoints; output_dir must be on a disk that "
                 "all of them share"
             )
+        experiment = self.experiment
+        features = experiment.splits[experiment.config.data.train_split].features
+        self.learner.settle(features, next(iter(experiment.plan)).features)
         restore(self.learner, checkpoint.path, checkpoint.state)
         self.pass_limit = self.learner.pass_size.limit
 

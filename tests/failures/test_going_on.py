@@ -52,16 +52,29 @@ def test_01_a_killed_run_goes_on_bit_for_bit(
     assert_goes_on(zygote, run, undisturbed(*settings), *settings)
 
 
-@pytest.mark.parametrize(("cut", "rank", "update"), [("whole", 0, 4), ("four passes", 1, 9)])
-def test_04_with_two_processes_too_whichever_is_killed(
-    zygote: Zygote, run: Path, undisturbed: Any, cut: str, rank: int, update: int
+@pytest.mark.parametrize(
+    ("num_processes", "cut", "rank", "update"),
+    [(2, "whole", 0, 4), (2, "four passes", 1, 9), (3, "whole", 2, 7), (3, "four passes", 0, 4)],
+)
+def test_04_with_several_processes_too_whichever_is_killed(
+    zygote: Zygote, run: Path, undisturbed: Any, num_processes: int, cut: str, rank: int, update: int
 ) -> None:
     settings = CUTS[cut]
-    ended = zygote.train(run, *settings, num_processes=2, fault=kill_at_update(update, rank))
+    ended = zygote.train(run, *settings, num_processes=num_processes, fault=kill_at_update(update, rank))
     assert ended.exits[rank] == -9, ended.printed
-    assert 0 not in ended.exits, ended.printed  # the other misses its partner, if it is not ended first
+    assert 0 not in ended.exits, ended.printed  # the others miss their partner, if they are not ended first
 
-    assert_goes_on(zygote, run, undisturbed(*settings, num_processes=2), *settings, num_processes=2)
+    expected = undisturbed(*settings, num_processes=num_processes)
+    assert_goes_on(zygote, run, expected, *settings, num_processes=num_processes)
+
+
+def test_sums_of_three_in_another_order_are_seen(zygote: Zygote, run: Path, undisturbed: Any) -> None:
+    """Negative control: DDP orders the gradients anew after its first pass, which a resumed run must have behind it."""
+    zygote.train(run, num_processes=3, fault=kill_at_update(7))
+    ended = zygote.train(run, num_processes=3, resume="auto", sabotage="order")
+
+    assert ended.exits == [0, 0, 0], ended.printed
+    assert outcome(run)["tensors"] != undisturbed(num_processes=3)["tensors"]
 
 
 def test_a_cursor_that_is_off_by_one_is_seen(zygote: Zygote, run: Path, undisturbed: Any) -> None:
