@@ -14,6 +14,13 @@ from types import FrameType
 _WISHES = {signal.SIGINT: 1, signal.SIGTERM: 2**12}
 
 
+def _say(line: str) -> None:
+    """Print a line within a signal's handler."""
+    # No console here: what it was about to print may be half printed. Whoever read it may be gone.
+    with suppress(OSError):
+        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"\n{line}\n".encode())
+
+
 class Interrupted(Exception):  # noqa: N818 - nothing went wrong
     """What was begun ends early, because all processes agreed to stop."""
 
@@ -44,12 +51,12 @@ class Interruption:
         def note(number: int, _: FrameType | None) -> None:
             # Of a second Ctrl-C torch's launcher makes SIGTERM for the workers.
             if self.wish and (number == signal.SIGINT or self.wish == _WISHES[signal.SIGINT]):
+                if notice:
+                    _say("left at once; what was saved before stands")
                 os._exit(128 + number)
             is_first, self.wish = not self.wish, max(self.wish, _WISHES[signal.Signals(number)])
             if is_first and notice:
-                # No console here: what it was about to print may be half printed. Whoever read it may be gone.
-                with suppress(OSError):
-                    os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"\n{notice}\n".encode())
+                _say(notice)
 
         before = {number: signal.signal(number, note) for number in _WISHES}
         try:

@@ -71,7 +71,7 @@ class Learner:
         if self.pass_size.adapts:
             sums = self._gradients_that_fit(features, indices)
         else:
-            sums = self._explained(lambda: self._gradients(features, indices), features.lengths, indices)
+            sums = self.explained(lambda: self._gradients(features, indices), features.lengths, indices)
         own_loss = sums[0].clone()
         loss_sum, weight_sum, wishes = self.processes.sum(torch.cat([sums, sums.new_tensor([float(wish)])]))
         outcome = apply_update(
@@ -174,7 +174,8 @@ class Learner:
             _restore(state, device)
             self.pass_size.halve(self._largest_pass(features.lengths, indices))
 
-    def _explained(self, compute: Callable[[], Result], lengths: np.ndarray, indices: np.ndarray) -> Result:
+    def explained(self, compute: Callable[[], Result], lengths: np.ndarray, indices: np.ndarray) -> Result:
+        """Compute, and say what to change if that ran out of memory. Raises TrainingStoppedError then."""
         try:
             return compute()
         except RuntimeError as error:
@@ -191,7 +192,9 @@ def is_out_of_memory(error: Exception) -> bool:
     """Whether a device, or the system, had no memory left."""
     from accelerate.utils.memory import should_reduce_batch_size
 
-    return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
+    # oneDNN's words for it, measured under a limit of memory; those of others Accelerate knows.
+    of_onednn = isinstance(error, RuntimeError) and "could not create a primitive" in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or of_onednn or should_reduce_batch_size(error)
 
 
 def _random_state(device: torch.device) -> tuple[torch.Tensor, torch.Tensor | None]:

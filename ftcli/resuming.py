@@ -75,8 +75,8 @@ def find_start(config: Config, resume: str | None, console: Console, *, overwrit
     checkpoint, kept = _choose(run, resume, console)
     if checkpoint is None and last is not None:
         raise RunError(
-            f"{path}: its checkpoints are gone (last.json names that of step {last['step']}). Restore them, or pass "
-            "--overwrite to train again from the start"
+            f"{path}: its checkpoints are gone (last.json names that of step {last['step']}). Restore them, or "
+            "train again from the start with ftcli train CONFIG --overwrite"
         )
     if checkpoint is None:
         console.info(f"{path} has saved nothing yet: training starts at update 0")
@@ -156,7 +156,7 @@ def _choose(run: RunDirectory, resume: str, console: Console) -> tuple[Checkpoin
     if damaged and not good:
         raise RunError(
             list_problems(f"{run.path}: every checkpoint is damaged", told)
-            + "\nNothing can be resumed. Pass --overwrite to train again from the start"
+            + "\nNothing can be resumed. Train again from the start with ftcli train CONFIG --overwrite"
         )
     newest = good[-1] if good else None
     for line in told:
@@ -225,7 +225,7 @@ def check_experiment(
                 "pass --allow-inexact: examples and their weights stay the same in every update, dropout masks and the "
                 "last digits do not"
             )
-        yield f"{world_size} processes instead of {state['num_processes']}: the same updates, other dropout masks"
+        yield f"processes: {state['num_processes']} before, {world_size} now; the same updates, other dropout masks"
     drift = list(_drift(state["environment"], environment))
     if drift:
         yield f"not bit for bit what it would have been, because of another {', '.join(drift)}"

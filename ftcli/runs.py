@@ -154,8 +154,9 @@ class RunWriter:
                     flush(self.run.path / name)
 
     def set_status(self, status: str, **details: Any) -> None:
-        """Record what became of the run."""
+        """Record what became of the run; a reason is only that of the last end."""
         earlier = read_json(self.run.status) if self.run.status.exists() else {}
+        earlier.pop("reason", None)
         write_json(self.run.status, {**earlier, "status": status, "updated": _now(), **details})
 
     def write(self, name: str, record: Any) -> None:

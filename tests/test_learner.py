@@ -15,13 +15,15 @@ from line import Line, WeightedSum, line_features, line_learner
 
 from ftcli import train
 from ftcli.config.loading import load_config
+from ftcli.console import Console
 from ftcli.data.batching import UpdatePlan
 from ftcli.data.preparation import Features
 from ftcli.errors import ConfigError, TrainingStoppedError
 from ftcli.experiments import prepare_experiment
 from ftcli.hardware import start
-from ftcli.learner import Learner
+from ftcli.learner import Learner, is_out_of_memory
 from ftcli.training import run_updates
+from ftcli.workflows.train import dry_run
 
 EIGHT = line_features([1, 2, 4, 8, 16, 32, 64, 128], weights=[1, 3, 2, 1, 1, 2, 3, 1])
 
@@ -103,6 +105,22 @@ def test_20_without_auto_the_way_out_is_named() -> None:
         learner.update(EIGHT, np.arange(8))
 
     assert model.w.item() == 0
+
+
+def test_20_a_dry_run_names_it_too(write_config: ConfigWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    def short_of_memory(*_: Any, **__: Any) -> Any:
+        raise RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:131] . DefaultCPUAllocator: can't allocate memory: you tried"
+        )
+
+    monkeypatch.setattr(Learner, "accumulate", short_of_memory)
+
+    with pytest.raises(TrainingStoppedError, match=r"8 examples of up to .*micro_batch_size=auto"):
+        dry_run(write_config(), console=Console(quiet=True))
+
+
+def test_what_onednn_says_without_memory_is_taken_for_it() -> None:
+    assert is_out_of_memory(RuntimeError("could not create a primitive"))
 
 
 def test_another_error_is_not_taken_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -216,9 +216,13 @@ def resume_command(
 
 def _find_run(name: str, overrides: list[str], num_processes: int | None) -> tuple[str, str, list[str], int | None]:
     """Return the config of a run, what to resume of it, what is laid over the config, and on how many processes."""
+    from ftcli.errors import ConfigError
     from ftcli.launching import is_worker
     from ftcli.resuming import find_run, processes_of
 
+    moved = [override for override in overrides if override.partition("=")[0] == "output_dir"]
+    if moved:
+        raise ConfigError(f"{moved[0]}: a run goes on where it is; copy its directory, and resume the copy")
     directory, resume = find_run(name)
     if num_processes is None and not is_worker():
         num_processes = processes_of(directory)

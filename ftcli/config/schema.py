@@ -140,8 +140,8 @@ class TrainingSection(Section):
     )
     tokens_per_batch: Positive | None = setting(
         None,
-        help="Fill each update up to this many tokens, counting each example as long as its longest, whatever their "
-        "number; null: batch_size examples",
+        help="Fill each update up to this many tokens, counting every example as long as the longest of the update; "
+        "null: batch_size examples",
     )
     sampling: Sampling = setting(
         "group_by_length",
@@ -160,9 +160,7 @@ class TrainingSection(Section):
         synonyms={"float16": "fp16", "bfloat16": "bf16", "float32": "fp32", "half": "fp16", "no": "fp32"},
     )
     dropout: Literal["fast", "torch"] = setting(
-        "fast",
-        help="fast: for known architectures, random masks on a CPU from another source, and the last layer only for "
-        "the token that the head reads; torch: as torch and transformers have it",
+        "fast", help="fast: for known encoders, other dropout masks on a CPU, a last layer of one token; torch: its own"
     )
     deterministic: bool = setting(
         False,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftcli import __version__
 from ftcli.config.checks import is_on_hub
@@ -16,6 +17,9 @@ from ftcli.data.preparation import PreparedSplit, SplitStatistics, label_counts
 from ftcli.data.quality import examine, truncation_warnings
 from ftcli.experiments import Experiment
 from ftcli.modeling import BuiltModel
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _PACKAGES = (
     "torch",
@@ -129,3 +133,20 @@ def _git_commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return found.stdout.strip() or None
+
+
+def outcome(record: Mapping[str, Any]) -> Table | str:
+    """Return what a finished run shows: its best scores beside those of the majority class."""
+    title, best = f"{Path(record['run']).name}: {record['steps']} updates", record["best"]
+    if best is None:
+        return f"{title}, not evaluated"
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    split, step = best["split"], f"best (step {best['step']})"
+    for heading in (f"{split}, n = {best['num_examples']}", step, "majority class"):
+        table.add_column(heading, justify="left" if heading.startswith(split) else "right")
+    for name, score in best["scores"].items():
+        baseline = record["majority_class"].get(name)
+        table.add_row(name, f"{score:.4f}", "" if baseline is None else f"{baseline:.4f}")
+    return table

@@ -24,10 +24,10 @@ from ftcli.runs import EVALUATIONS, STEPS, RunDirectory, RunWriter
 from ftcli.state import capture, restore
 from ftcli.tracking import Trackers
 from ftcli.training import EvaluationRecord, Judge, Standing, StepRecord, fit, is_due
-from ftcli.workflows.description import describe_data, describe_environment
+from ftcli.workflows.description import describe_data, describe_environment, outcome
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    pass
 
 
 _NOTICE = "stopping after this update, which is saved; Ctrl-C again leaves at once"
@@ -91,6 +91,9 @@ class TrainingRun:
             raise
         except BaseException as error:
             self._close("failed", str(error) if isinstance(error, FtcliError) else repr(error))
+            if isinstance(error, RunError) and self.saved:
+                # What has been saved is worth going on with, once there is room again.
+                self.console.info(f"saved up to update {self.saved:,}; go on with: ftcli resume {self.directory.path}")
             raise
         finally:
             if self.writer is not None:
@@ -183,7 +186,6 @@ class TrainingRun:
         may_stop = self.interruption.agreed is not None and self.experiment.config.checkpoint.on_signal == "stop"
         if may_stop and not is_best and not self.due(standing.step, self.experiment.plan):
             return
-        self.saved = standing.step
         state = capture(self.learner)
         row: dict[str, Any] = {"step": standing.step} if evaluation is None else self._row(evaluation)
         if is_best:
@@ -203,10 +205,13 @@ class TrainingRun:
             predictions = evaluation.evaluation.predictions if evaluation is not None and is_best else None
             self.saver.save(self.learner.model, state, row | self._of_the_data(), known, predictions)
 
+            self.writer.set_status("running", step=standing.step)
+
         self.processes.on_main(write, self.device)
+        self.saved = standing.step
 
     def finish(self, seconds: float) -> dict[str, Any]:
-        """Publish the model, close the run, and show the outcome."""
+        """Publish the model, close the run, and return its record."""
 
         def publish() -> None:
             assert self.saver is not None
@@ -227,12 +232,15 @@ class TrainingRun:
             self.writer.set_status("finished", step=self.standing.step, seconds=record["seconds"])
         if self.trackers is not None:
             self.trackers.finish(succeeded=True)
-        self.console.result(record, self._closing_text())
+        return record
+
+    def tell(self, record: dict[str, Any]) -> None:
+        """Show the outcome."""
+        self.console.result(record, outcome(record))
         self.console.info(f"model: {self.directory.model}")
         if self.judge.split is not None:
             self.console.info(f"evaluate it: ftcli eval {self.directory.path}")
         self.console.info(f"use it: ftcli predict {self.directory.path} INPUT -o OUTPUT.csv")
-        return record
 
     def _on_step(self, record: StepRecord) -> None:
         if self.learner.pass_size.limit != self.pass_limit:
@@ -302,21 +310,6 @@ class TrainingRun:
             # So that `eval` can tell whether it would hold out the same rows.
             known["held_out"] = validation.rows.fingerprint
         return known
-
-    def _closing_text(self) -> Table | str:
-        title, best = f"{self.directory.path.name}: {self.standing.step} updates", self.best
-        if best is None:
-            return f"{title}, not evaluated"
-        from rich.table import Table
-
-        table = Table(title=title, title_justify="left")
-        split, step = best["split"], f"best (step {best['step']})"
-        for heading in (f"{split}, n = {best['num_examples']}", step, "majority class"):
-            table.add_column(heading, justify="left" if heading.startswith(split) else "right")
-        for name, score in best["scores"].items():
-            baseline = f"{self.baseline[name]:.4f}" if name in self.baseline else ""
-            table.add_row(name, f"{score:.4f}", baseline)
-        return table
 
 
 def _progress_values(record: StepRecord) -> dict[str, str]:

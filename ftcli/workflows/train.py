@@ -72,6 +72,8 @@ def train(
             console.warn(warning)
         run.fit()
         record = run.finish(time.perf_counter() - started)
+    # Behind it, as the run is finished whether or not anybody reads of it.
+    run.tell(record)
     learner.accelerator.end_training()
     if experiment.processes.world_size > 1:
         time.sleep(_GLOO_SECONDS)
@@ -107,8 +109,12 @@ def dry_run(
         console.warn(warning)
     features = experiment.splits[experiment.config.data.train_split].features
     plan = experiment.plan
-    micro_batch = learner.cut(plan.lengths, next(iter(plan)).features)[experiment.processes.rank][0]
-    loss_sum, weight_sum = learner.accumulate(learner.batch(features, micro_batch), counts=micro_batch.counts)
+    indices = next(iter(plan)).features
+    micro_batch = learner.cut(plan.lengths, indices)[experiment.processes.rank][0]
+    batch = learner.batch(features, micro_batch)
+    loss_sum, weight_sum = learner.explained(
+        lambda: learner.accumulate(batch, counts=micro_batch.counts), plan.lengths, indices
+    )
     record: dict[str, Any] = {"num_updates": plan.num_updates, "loss": float(loss_sum / weight_sum)}
     judge = experiment.judge(learner.accelerator)
     if judge.split is not None:

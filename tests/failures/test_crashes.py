@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -143,11 +143,13 @@ def is_inside_a_save(ended: Ended) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("num_processes", [1, 2])
-def test_01_fifty_kills_at_random_moments(
-    zygote: Zygote, tmp_path: Path, undisturbed: Any, num_processes: int, record_property: Callable[[str, object], None]
-) -> None:
-    """Of either process, between the first record of a step and the last publication, by the clock."""
-    expected = undisturbed(num_processes=num_processes)
+def test_01_fifty_kills_at_random_moments(zygote: Zygote, tmp_path: Path, undisturbed: Any, num_processes: int) -> None:
+    """Of either process, between the first record of a step and the last publication, by the clock.
+
+    `pytest -m slow --log-cli-level INFO` tells how many were inside a save.
+    """
+    settings = ["checkpoint.every=1"]
+    expected = undisturbed(*settings, num_processes=num_processes)
     events, moments = expected["events"], expected["moments"]
     first = next(moment for event, moment in zip(events, moments, strict=True) if "steps.jsonl" in event)
     last = max(moment for event, moment in zip(events, moments, strict=True) if event.startswith("after rename"))
@@ -156,15 +158,15 @@ def test_01_fifty_kills_at_random_moments(
     for number in range(100):
         run = tmp_path / f"run-{number}"
         fault = {"seconds": generator.uniform(first, last), "rank": generator.randrange(num_processes)}
-        ended = zygote.train(run, num_processes=num_processes, fault=fault)
+        ended = zygote.train(run, *settings, num_processes=num_processes, fault=fault)
         if ended.exits[fault["rank"]] != -9 or not any("steps.jsonl" in event for event in ended.events):
             continue  # this one was quicker, or slower, than the undisturbed run
         struck += 1
         inside += is_inside_a_save(ended)
-        assert_survives(zygote, run, expected, ended, num_processes=num_processes)
+        assert_survives(zygote, run, expected, ended, *settings, num_processes=num_processes)
         if struck == 50:
             break
-    record_property("kills, and of these inside a save", [struck, inside])
+    logging.getLogger(__name__).info("%d processes: %d kills, %d inside a save", num_processes, struck, inside)
     assert struck == 50
     assert inside >= 10
 
@@ -209,6 +211,7 @@ def test_07_a_full_disk_fails_loudly_and_the_old_checkpoint_stands(zygote: Zygot
 
     assert ended.code == 4, ended.printed
     assert "cannot be written: " in ended.printed
+    assert f"saved up to update 2; go on with: ftcli resume {run}" in ended.printed
     assert "Traceback" not in ended.printed
     assert len(whole(run)) == 1
     assert not list((run / "checkpoints").glob(".*"))

@@ -188,9 +188,7 @@ def test_a_run_whose_checkpoints_are_gone_does_not_start_anew(zygote: Zygote, ru
     ended = zygote.train(run, resume="auto")
 
     assert ended.code == 4, ended.printed
-    assert (
-        "its checkpoints are gone (last.json names that of step 6). Restore them, or pass --overwrite" in ended.printed
-    )
+    assert "its checkpoints are gone (last.json names that of step 6). Restore them, or train again" in ended.printed
     assert (run / "steps.jsonl").read_bytes() == steps
 
 
@@ -224,9 +222,11 @@ def test_resume_alone_names_the_run_too(zygote: Zygote, run: Path) -> None:
     """`ftcli train --resume RUN`, as of a finished run, so that nothing heavy is imported."""
     zygote.train(run)
     finished = run_ftcli("train", "--resume", run)
+    moved = run_ftcli("resume", run, f"output_dir={run}-2")
     nowhere = run_ftcli("train", f"--resume={run / 'nowhere'}")
 
     assert (finished.returncode, "finished after 12 updates; nothing is left to do" in finished.stdout) == (0, True)
+    assert (moved.returncode, "a run goes on where it is" in moved.stderr) == (2, True)
     assert (nowhere.returncode, "no run; expected a run directory" in nowhere.stderr) == (4, True)
 
 
@@ -265,9 +265,10 @@ def test_16_18_a_signal_ends_after_the_update_saved(
 
     assert ended.code == code, ended.printed
     assert f"go on with: ftcli resume {run}" in ended.printed
-    assert status["status"] == "interrupted"
+    assert (status["status"], "stopped by" in status["reason"]) == ("interrupted", True)
     assert json.loads((run / "last.json").read_text())["step"] == status["step"]
     assert_goes_on(zygote, run, undisturbed())
+    assert "reason" not in json.loads((run / "status.json").read_text())
 
 
 def test_18_a_signal_to_one_of_two_processes_ends_both_saved(zygote: Zygote, run: Path, undisturbed: Any) -> None:
@@ -312,6 +313,7 @@ def test_17_a_second_signal_leaves_at_once_and_breaks_nothing(zygote: Zygote, ru
     ended = zygote.train(run, fault={"what": "interrupt_twice", "event": inside})
 
     assert ended.code == 130
+    assert "left at once; what was saved before stands" in ended.printed
     assert not list((run / "checkpoints").glob("step-*"))
     assert_goes_on(zygote, run, undisturbed())
 

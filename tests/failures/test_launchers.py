@@ -95,13 +95,13 @@ def test_04_when_a_worker_is_killed_all_end_and_the_error_says_so(
 
 
 def test_when_whoever_reads_the_messages_goes_the_run_goes_on(write_config: ConfigWriter, tmp_path: Path) -> None:
-    """As in `ftcli train CONFIG 2>&1 | tee log`, where Ctrl-C ends tee too."""
+    """As in `ftcli train CONFIG 2>&1 | head`, and with tee, which Ctrl-C ends too."""
     config = write_config(logging={"every_steps": 1})
     command = [sys.executable, "-m", "ftcli", "train", str(config)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        assert any(line.startswith("training 1/") for line in process.stderr)
-        process.stderr.close()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        assert any(line.startswith("training 1/") for line in process.stdout)
+        process.stdout.close()
 
     assert process.returncode == 0
     assert status_of(tmp_path / "run")["status"] == "finished"
