@@ -134,12 +134,17 @@ def _end_workers() -> None:
 def _report_failed(failed: ChildFailedError, console: Console) -> int:
     """Print the error that ended the run, once, and return the exit code of its process.
 
-    An error that is explained comes before a bug, and what came first before what it caused: when one process
-    dies, the others fail too, for want of a partner.
+    An error that is explained comes before a bug or a death, and what came first before what it caused: when one
+    process dies, the others fail too, for want of a partner, or because torch ends them by SIGTERM.
     """
     failures: dict[int, Any] = failed.failures
-    spoke = {rank: failure for rank, failure in failures.items() if failure.exitcode > 0}
-    rank = min(spoke or failures, key=lambda rank: (failures[rank].exitcode == 1, _moment(failures[rank]), rank))
+
+    def precedence(rank: int) -> tuple[bool, bool, int, int]:
+        code = failures[rank].exitcode
+        was_ended = code in (-signal.SIGTERM, EXIT_INTERRUPTED, TrainingTerminatedError.exit_code)
+        return was_ended, code <= 1, _moment(failures[rank]), rank
+
+    rank = min(failures, key=precedence)
     failure = failures[rank]
     code = int(failure.exitcode)
     if code in (EXIT_INTERRUPTED, TrainingTerminatedError.exit_code):

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from signal import Signals
 from types import SimpleNamespace
 from typing import Any
 
@@ -248,7 +249,7 @@ def test_what_fits_is_let_through(environment: dict[str, str], asked: int | None
 def failure(code: int, message: str, moment: int) -> SimpleNamespace:
     """What torch's launcher keeps of a worker that failed."""
     told = {"message": message, "extraInfo": {"timestamp": "1", "nanoseconds": moment}}
-    return SimpleNamespace(exitcode=code, message=told, timestamp=1, signal_name=lambda: "SIGTERM")
+    return SimpleNamespace(exitcode=code, message=told, timestamp=1, signal_name=lambda: Signals(-code).name)
 
 
 @pytest.mark.parametrize(
@@ -258,9 +259,23 @@ def failure(code: int, message: str, moment: int) -> SimpleNamespace:
         ({0: failure(1, "connection lost", 2), 1: failure(1, "the cause", 1)}, 1, "the cause"),
         ({0: failure(1, "connection lost", 1), 1: failure(6, "step 2: nan", 2)}, 6, "step 2: nan"),
         ({0: failure(-15, "", 0), 1: failure(4, "disk full", 5)}, 4, "disk full"),
-        ({1: failure(-9, "", 0)}, 137, "process 1 was ended by SIGTERM"),
+        ({1: failure(-9, "", 0)}, 137, "process 1 was ended by SIGKILL"),
+        ({0: failure(-15, "", 0), 1: failure(-9, "", 0)}, 137, "process 1 was ended by SIGKILL"),
+        ({0: failure(143, "", 0), 1: failure(-9, "", 0)}, 137, "process 1 was ended by SIGKILL"),
+        ({0: failure(1, "connection lost", 2), 1: failure(-9, "", 1)}, 137, "process 1 was ended by SIGKILL"),
+        ({0: failure(1, "a bug", 1), 1: failure(-9, "", 30)}, 1, "a bug"),
     ],
-    ids=["both say the same", "the cause comes first", "explained before a bug", "ended by the launcher", "killed"],
+    ids=[
+        "both say the same",
+        "the cause comes first",
+        "explained before a bug",
+        "ended by the launcher",
+        "killed",
+        "one killed, the other ended by the launcher",
+        "one killed, the other stopped by the launcher",
+        "one killed, the other without its partner",
+        "a bug, the other killed by the launcher in the end",
+    ],
 )
 def test_the_launcher_tells_the_error_that_ended_the_run(
     failures: dict[int, Any], code: int, told: str, capsys: pytest.CaptureFixture[str]
