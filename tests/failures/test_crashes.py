@@ -144,7 +144,7 @@ def is_inside_a_save(ended: Ended) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("num_processes", [1, 2])
 def test_01_fifty_kills_at_random_moments(zygote: Zygote, tmp_path: Path, undisturbed: Any, num_processes: int) -> None:
-    """Of either process, between the first record of a step and the last publication, by the clock.
+    """Of either process, between the first record of a step and the last publication, by the clock; fifty and more.
 
     `pytest -m slow --log-cli-level INFO` tells how many were inside a save.
     """
@@ -155,7 +155,7 @@ def test_01_fifty_kills_at_random_moments(zygote: Zygote, tmp_path: Path, undist
     last = max(moment for event, moment in zip(events, moments, strict=True) if event.startswith("after rename"))
     generator = random.Random(num_processes)  # noqa: S311 - a draw, no secret
     struck = inside = 0
-    for number in range(100):
+    for number in range(250):
         run = tmp_path / f"run-{number}"
         fault = {"seconds": generator.uniform(first, last), "rank": generator.randrange(num_processes)}
         ended = zygote.train(run, *settings, num_processes=num_processes, fault=fault)
@@ -164,10 +164,10 @@ def test_01_fifty_kills_at_random_moments(zygote: Zygote, tmp_path: Path, undist
         struck += 1
         inside += is_inside_a_save(ended)
         assert_survives(zygote, run, expected, ended, *settings, num_processes=num_processes)
-        if struck == 50:
+        if struck >= 50 and inside >= 10:
             break
     logging.getLogger(__name__).info("%d processes: %d kills, %d inside a save", num_processes, struck, inside)
-    assert struck == 50
+    assert struck >= 50
     assert inside >= 10
 
 
