@@ -56,7 +56,7 @@ class SavedModel:
 class Saver:
     """Saves the checkpoints of one run; only the main process holds one that it uses.
 
-    keep: how many of the newest stay; the best stays besides.
+    keep: how many of the newest stay; the best that each refers to stays besides.
     """
 
     run: RunDirectory
@@ -183,13 +183,13 @@ def whole_checkpoints(run: RunDirectory) -> tuple[list[Checkpoint], dict[Path, s
         best = checkpoint.state["best"]
         if best is not None and best["step"] not in steps:
             damaged[checkpoint.path] = f"its best model, that of step {best['step']}, is missing or damaged"
-    good = [checkpoint for checkpoint in whole if checkpoint.path not in damaged]
-    return sorted(good, key=lambda checkpoint: checkpoint.step), damaged
+    return [checkpoint for checkpoint in whole if checkpoint.path not in damaged], damaged
 
 
 def _folders(run: RunDirectory) -> list[Path]:
     """List what has the name of a checkpoint, the oldest first."""
-    return sorted(path for path in (run.path / CHECKPOINTS).glob("step-*") if _NAME.fullmatch(path.name))
+    named = (path for path in (run.path / CHECKPOINTS).glob("step-*") if _NAME.fullmatch(path.name))
+    return sorted(named, key=lambda path: int(path.name.removeprefix("step-")))
 
 
 def _best_of(run: RunDirectory, folder: Path) -> Path | None:

@@ -131,6 +131,7 @@ class Learner:
         Of three processes and more the order of the gradients decides in which order their parts are added up.
         """
         if self.wrapped is not self.model and not self.pass_size.adapts:
+            self.wrapped.train()
             self._gradients(features, indices)
             self.optimizer.zero_grad(set_to_none=True)
 

@@ -3,7 +3,7 @@
 `python zygote.py` reads jobs from standard input, a JSON object a line, and answers each with one. A job has:
 config, overrides, arguments: for `ftcli.train`. num_processes. log: a file for what the children print.
 fault: what happens in which rank: {"rank", "what", and when}. What: kill, interrupt, interrupt_twice, terminate,
-full_disk, no_space, vanish or end. When: "event", the number of the disk operation, or "update" or "evaluation", the
+full_disk, no_space or vanish. When: "event", the number of the disk operation, or "update" or "evaluation", the
 number of the update or of the batch that is evaluated. {"rank", "seconds"} is SIGKILL so long after the start.
 sabotage: "cursor", to resume one update too late; "order", to resume with gradients in the order of a first pass;
 "nan", to spoil the loss of rank 1 in the third update.
@@ -76,8 +76,6 @@ class Events:
         what = self.fault["what"]
         if what == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        elif what == "end":
-            os._exit(9)
         elif what == "vanish":
             shutil.rmtree(self.run)
         elif what == "full_disk":
@@ -200,7 +198,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     while len(exits) < len(ranks):
         pid, status = os.wait()
         code = exits[ranks[pid]] = os.waitstatus_to_exitcode(status)
-        if code < 0 or code == 9:
+        if code < 0:
             kill(ranks, exits, *ranks.values())
     signal.setitimer(signal.ITIMER_REAL, 0)
     return {"exits": [exits[rank] for rank in range(job["num_processes"])]}

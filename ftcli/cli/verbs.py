@@ -95,18 +95,15 @@ def split_config(arguments: list[str]) -> tuple[str | None, list[str]]:
     return None, arguments
 
 
-def find_config(arguments: list[str], console: Console) -> tuple[str, list[str]]:
-    """Tell CONFIG from what is laid over it; without one take ./ftcli.yaml, else the example, and say so."""
-    config, arguments = split_config(arguments)
-    if config is not None:
-        return config, arguments
+def default_config(console: Console) -> str:
+    """Return what stands for a CONFIG that is not given: ./ftcli.yaml, else the example; and say so."""
     if Path(DEFAULT_CONFIG).is_file():
         console.info(f"no CONFIG given: {DEFAULT_CONFIG}")
-        return DEFAULT_CONFIG, arguments
+        return DEFAULT_CONFIG
     from ftcli.quickstart import CONFIG
 
     console.info(f"no CONFIG given and no {DEFAULT_CONFIG} here: the example, {CONFIG}")
-    return CONFIG, arguments
+    return CONFIG
 
 
 @app.command("train", cls=Verb)
@@ -142,8 +139,7 @@ def train_command(
         config, overrides = split_config(arguments or [])
         if config is None and resume not in (None, "auto"):
             config, resume, overrides, num_processes = _find_run(resume, overrides, num_processes)
-        else:
-            config, overrides = find_config(arguments or [], console)
+        config = config or default_config(console)
     overrides += ["training.deterministic=true"] if deterministic else []
     how = {"overwrite": overwrite, "resume": resume, "allow_inexact": allow_inexact}
     _train(config, overrides, None if dry_run else how, num_processes, allow_remote_code, console)
