@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -123,6 +125,20 @@ def test_a_writer_keeps_others_out_until_it_is_closed(tmp_path: Path) -> None:
     writer.close()
     assert not writer.run.is_locked()
     RunWriter.reopen(tmp_path / "run", last=None).close()
+
+
+def test_looking_whether_a_run_is_locked_is_not_writing_it(tmp_path: Path) -> None:
+    """Workers that start at once look at once; each holds the lock for the moment in which it looks."""
+    writer = RunWriter.create(tmp_path / "run", overwrite=False)
+    writer.close()
+    together = Barrier(8)
+
+    def look(_: int) -> bool:
+        together.wait()
+        return writer.run.is_locked()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert not any(pool.map(look, range(8 * 50)))
 
 
 def test_a_sealed_directory_is_whole_and_other_files_in_it_do_not_matter(tmp_path: Path) -> None:

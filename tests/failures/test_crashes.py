@@ -100,6 +100,29 @@ def test_02_every_operation_of_a_resumed_run_may_be_its_last(
         assert_survives(zygote, run, expected, ended, *settings)
 
 
+@pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.slow)])
+def test_02_every_operation_of_going_back_may_be_its_last(
+    zygote: Zygote, tmp_path: Path, undisturbed: Any, every: int
+) -> None:
+    """Newer checkpoints and records are dropped on the way: whatever is left of them, the run goes on from it."""
+    expected = undisturbed()
+    run, keep = tmp_path / "run", tmp_path / "kept"
+    zygote.train(run, fault={"what": "kill", "update": 8})
+    older, *newer = whole(run)
+    assert newer
+    shutil.copytree(run, keep)
+    events = zygote.train(run, resume=str(older)).events
+    ends = next(n for n, event in enumerate(events, 1) if event.startswith("after append") and "steps.jsonl" in event)
+    dropping = [n for n, event in enumerate(events[:ends], 1) if ".doomed" in event]
+    assert dropping
+    for point in sorted({*range(1, ends + 1, every), *dropping}):
+        shutil.rmtree(run)
+        shutil.copytree(keep, run)
+        ended = zygote.train(run, resume=str(older), fault={"what": "kill", "event": point})
+        assert ended.exits == [-9], ended.printed
+        assert_survives(zygote, run, expected, ended)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("num_processes", "every"), [(1, 1), (2, 10)])
 def test_02_03_every_operation_of_a_run_may_be_its_last(
