@@ -10,7 +10,14 @@ import torch
 
 from ftcli.config.schema import OptimizerSection, SchedulerSection
 from ftcli.errors import ConfigError
-from ftcli.optimization import advance_schedule, apply_update, build_optimizer, build_schedule, parameter_groups
+from ftcli.optimization import (
+    advance_schedule,
+    apply_update,
+    build_optimizer,
+    build_schedule,
+    parameter_groups,
+    total_norm,
+)
 
 
 class Tiny(torch.nn.Module):
@@ -100,6 +107,15 @@ def update(model: torch.nn.Module, *, fused: bool, loss: float = 8.0, **how: Any
         **how,
     )
     return optimizer, outcome
+
+
+def test_the_norm_of_many_gradients_is_that_of_float64() -> None:
+    generator = torch.Generator().manual_seed(0)
+    gradients = [torch.randn(shape, generator=generator) for shape in [(4000, 1000), (7,)]]
+    gradients.append(torch.randn(50, 80, generator=generator).T)  # not contiguous
+    exact = torch.cat([gradient.double().flatten() for gradient in gradients]).norm().item()
+
+    assert total_norm(gradients).item() == pytest.approx(exact, rel=1e-5)
 
 
 @pytest.mark.parametrize("max_grad_norm", [None, 0.5, 100.0])
