@@ -15,7 +15,7 @@ from ftcli.data.batching import MicroBatch, UpdatePlan, cut
 from ftcli.data.collation import Collation, model_inputs, to_device
 from ftcli.data.preparation import Features
 from ftcli.errors import TrainingStoppedError
-from ftcli.optimization import UpdateOutcome, apply_update
+from ftcli.optimization import UpdateOutcome, apply_update, total_norm
 from ftcli.processes import Processes
 from ftcli.tasks.base import Task
 
@@ -134,6 +134,14 @@ class Learner:
             self.wrapped.train()
             self._gradients(features, indices)
             self.optimizer.zero_grad(set_to_none=True)
+
+    def has_finite_gradient(self, features: Features, indices: np.ndarray) -> bool:
+        """Whether the gradient of this process's own part of an update is finite: computed again, learning nothing."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self._gradients(features, indices, synchronise=False)
+        norm = total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        self.optimizer.zero_grad(set_to_none=True)
+        return bool(norm.isfinite())
 
     def _gradients(self, features: Features, indices: np.ndarray, *, synchronise: bool = True) -> torch.Tensor:
         """Add up the gradient of an update; return this process's (2,) loss sum and weight sum.

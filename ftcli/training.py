@@ -5,13 +5,13 @@ The update is the unit. How it is cut over processes and micro-batches is execut
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
 
 from ftcli.config.schema import EvaluationSection
 from ftcli.data.batching import Update, UpdatePlan
@@ -154,10 +154,14 @@ class _Pending:
     def _explain(self, features: Features, loss: float, grad_norm: float) -> str:
         """Say which processes and rows met a number that is not finite; all of them come here together."""
         learner, indices = self.learner, self.update.features
-        losses = learner.processes.gather(self.outcome.own_loss[None]).tolist()
-        wrong = [rank for rank, own in enumerate(losses) if not math.isfinite(own)]
+        own = self.outcome.own_loss[None]
+        finite = learner.processes.gather(own.isfinite()).tolist()
+        if all(finite) and len(finite) > 1:
+            # The gradients were averaged before anybody looked at them: each process sees to its own once more.
+            finite = learner.processes.gather(torch.full_like(own, learner.has_finite_gradient(features, indices)))
+        wrong = [rank for rank, is_finite in enumerate(finite) if not is_finite]
         where = ""
-        if wrong and len(losses) > 1:
+        if wrong and len(finite) > 1:
             where = f" on process {', '.join(map(str, wrong))}"
             parts = learner.cut(self.plan.lengths, indices)
             indices = np.array([i for rank in wrong for one in parts[rank] for i in one.features])

@@ -6,7 +6,7 @@ fault: what happens in which rank: {"rank", "what", and when}. What: kill, inter
 full_disk, no_space or vanish. When: "event", the number of the disk operation, or "update" or "evaluation", the
 number of the update or of the batch that is evaluated. {"rank", "seconds"} is SIGKILL so long after the start.
 sabotage: "cursor", to resume one update too late; "order", to resume with gradients in the order of a first pass;
-"nan", to spoil the loss of rank 1 in the third update.
+"nan", to spoil the loss of rank 1 in the third update; "nan_gradient", only its gradient, from then on.
 unprivileged: whether the child may write only what its user may.
 The answer has the exit code of each child, negative for a signal. Beside the log lie the disk operations of each rank,
 a line each: seconds since the start, before or after, what, and the path.
@@ -100,12 +100,16 @@ def sabotage_cursor() -> None:
     UpdatePlan.updates = late  # type: ignore[method-assign]
 
 
-def sabotage_loss(events: Events) -> None:
+def sabotage_loss(events: Events, what: str) -> None:
     loss = TextClassification.loss
 
     def spoilt(self: TextClassification, *args: Any) -> Any:
         loss_sum, weight_sum = loss(self, *args)
-        return loss_sum * (float("nan") if events.updates == 3 else 1), weight_sum
+        if what == "nan" and events.updates == 3:
+            loss_sum = loss_sum * float("nan")
+        if what == "nan_gradient" and events.updates >= 3:
+            loss_sum.register_hook(lambda gradient: gradient * float("nan"))
+        return loss_sum, weight_sum
 
     TextClassification.loss = spoilt  # type: ignore[method-assign]
 
@@ -145,8 +149,8 @@ def child(job: dict[str, Any], rank: int, port: int) -> int:
         sabotage_cursor()
     if job.get("sabotage") == "order":
         Learner.settle = lambda *_: None  # type: ignore[method-assign]
-    if job.get("sabotage") == "nan" and rank == 1:
-        sabotage_loss(events)
+    if job.get("sabotage") in ("nan", "nan_gradient") and rank == 1:
+        sabotage_loss(events, job["sabotage"])
     try:
         train(job["config"], job["overrides"], console=Console(), **job["arguments"])
     except FtcliError as error:

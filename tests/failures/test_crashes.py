@@ -291,13 +291,17 @@ def rows_of(zygote: Zygote, run: Path, *, step: int, rank: int) -> list[int]:
     return sorted(int(rows[index]) for one in part for index in one.features)
 
 
-def test_21_a_loss_that_is_not_finite_on_one_process_stops_all_and_names_it(zygote: Zygote, run: Path) -> None:
+@pytest.mark.parametrize(("sabotage", "told"), [("nan", "loss nan, "), ("nan_gradient", "loss 0.")])
+def test_21_a_number_that_is_not_finite_on_one_process_stops_all_and_names_it(
+    zygote: Zygote, run: Path, sabotage: str, told: str
+) -> None:
     """The rows are those of the second process's half of the third update."""
-    ended = zygote.train(run, num_processes=2, sabotage="nan")
+    ended = zygote.train(run, num_processes=2, sabotage=sabotage)
     steps = (run / "steps.jsonl").read_text().splitlines()
 
     assert ended.exits == [6, 6], ended.printed
-    assert "step 3: loss nan" in ended.printed
+    assert f"step 3: {told}" in ended.printed
+    assert "gradient norm nan on process 1" in ended.printed
     assert "on process 1; the update was not applied" in ended.printed
     named = ended.printed.split("Rows of the train split in it: ")[1].split(".")[0].split(", ")
     assert len(named) == 4
