@@ -158,7 +158,8 @@ class _Pending:
         finite = learner.processes.gather(own.isfinite()).tolist()
         if all(finite) and len(finite) > 1:
             # The gradients were averaged before anybody looked at them: each process sees to its own once more.
-            finite = learner.processes.gather(torch.full_like(own, learner.has_finite_gradient(features, indices)))
+            found = torch.full_like(own, learner.has_finite_gradient(features, indices))
+            finite = learner.processes.gather(found).tolist()
         wrong = [rank for rank, is_finite in enumerate(finite) if not is_finite]
         where = ""
         if wrong and len(finite) > 1:

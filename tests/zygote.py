@@ -4,7 +4,8 @@
 config, overrides, arguments: for `ftcli.train`. num_processes. log: a file for what the children print.
 fault: what happens in which rank: {"rank", "what", and when}. What: kill, interrupt, interrupt_twice, terminate,
 full_disk, no_space or vanish. When: "event", the number of the disk operation, or "update" or "evaluation", the
-number of the update or of the batch that is evaluated. {"rank", "seconds"} is SIGKILL so long after the start.
+number of the update or of the batch that is evaluated. {"rank", "seconds"} is SIGKILL so long after the first record
+of a step.
 sabotage: "cursor", to resume one update too late; "order", to resume with gradients in the order of a first pass;
 "nan", to spoil the loss of rank 1 in the third update; "nan_gradient", only its gradient, from then on.
 unprivileged: whether the child may write only what its user may.
@@ -52,6 +53,7 @@ class Events:
         self.file = Path(f"{job['log']}.{rank}.events").open("a", buffering=1, encoding="utf-8")  # noqa: SIM115
         fault = job.get("fault") or {}
         self.fault = fault if fault.get("rank", 0) == rank else {}
+        self.tells_parent = rank == 0 and "seconds" in fault
         self.count = self.updates = self.evaluations = 0
         self.run = next(text.partition("=")[2] for text in job["overrides"] if text.startswith("output_dir="))
         self.started = time.monotonic()
@@ -59,6 +61,9 @@ class Events:
     def watch(self, what: str, path: Path) -> None:
         self.file.write(f"{time.monotonic() - self.started:.4f} {what} {path}\n")
         self.count += 1
+        if self.tells_parent and "steps.jsonl" in str(path):
+            self.tells_parent = False
+            os.kill(os.getppid(), signal.SIGUSR1)
         if self.fault.get("event") == self.count:
             self.strike()
 
@@ -166,10 +171,9 @@ def free_port() -> int:
     return port
 
 
-def fork(job: dict[str, Any]) -> dict[int, int]:
-    """Start the children of a job; return the rank of each."""
+def fork(job: dict[str, Any], ranks: dict[int, int]) -> None:
+    """Start the children of a job, and note the rank of each."""
     port = free_port()
-    ranks = {}
     for rank in range(job["num_processes"]):
         pid = os.fork()
         if pid == 0:
@@ -182,7 +186,6 @@ def fork(job: dict[str, Any]) -> dict[int, int]:
                 sys.stderr.flush()
                 os._exit(code)
         ranks[pid] = rank
-    return ranks
 
 
 def kill(ranks: dict[int, int], exits: dict[int, int], *wanted: int) -> None:
@@ -194,11 +197,13 @@ def kill(ranks: dict[int, int], exits: dict[int, int], *wanted: int) -> None:
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
     """Run the children of a job; when one ends badly the others are ended, as launchers do."""
-    ranks = fork(job)
+    ranks: dict[int, int] = {}
     exits: dict[int, int] = {}
     fault = job["fault"] or {}
     signal.signal(signal.SIGALRM, lambda *_: kill(ranks, exits, fault["rank"]))
-    signal.setitimer(signal.ITIMER_REAL, fault.get("seconds", 0))
+    # The main process's word that it has recorded its first step.
+    signal.signal(signal.SIGUSR1, lambda *_: signal.setitimer(signal.ITIMER_REAL, fault["seconds"]))
+    fork(job, ranks)
     while len(exits) < len(ranks):
         pid, status = os.wait()
         code = exits[ranks[pid]] = os.waitstatus_to_exitcode(status)

@@ -180,10 +180,10 @@ def test_01_fifty_kills_at_random_moments(zygote: Zygote, tmp_path: Path, undist
     struck = inside = 0
     for number in range(250):
         run = tmp_path / f"run-{number}"
-        fault = {"seconds": generator.uniform(first, last), "rank": generator.randrange(num_processes)}
+        fault = {"seconds": generator.uniform(0, last - first), "rank": generator.randrange(num_processes)}
         ended = zygote.train(run, *settings, num_processes=num_processes, fault=fault)
-        if ended.exits[fault["rank"]] != -9 or not any("steps.jsonl" in event for event in ended.events):
-            continue  # this one was quicker, or slower, than the undisturbed run
+        if ended.exits[fault["rank"]] != -9:
+            continue  # this one was quicker than the undisturbed run
         struck += 1
         inside += is_inside_a_save(ended)
         assert_survives(zygote, run, expected, ended, *settings, num_processes=num_processes)
