@@ -100,7 +100,7 @@ def test_02_every_operation_of_a_resumed_run_may_be_its_last(
         assert_survives(zygote, run, expected, ended, *settings)
 
 
-@pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [12, pytest.param(1, marks=pytest.mark.slow)])
 def test_02_every_operation_of_going_back_may_be_its_last(
     zygote: Zygote, tmp_path: Path, undisturbed: Any, every: int
 ) -> None:
