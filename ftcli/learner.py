@@ -137,9 +137,8 @@ class Learner:
 
     def has_finite_gradient(self, features: Features, indices: np.ndarray) -> bool:
         """Whether the gradient of this process's own part of an update is finite: computed again, learning nothing."""
-        self.optimizer.zero_grad(set_to_none=True)
         self._gradients(features, indices, synchronise=False)
-        norm = total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        norm = total_norm(self._accumulated())
         self.optimizer.zero_grad(set_to_none=True)
         return bool(norm.isfinite())
 
@@ -155,6 +154,10 @@ class Learner:
             with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
                 sums += self.accumulate(self.batch(features, micro_batch), counts=micro_batch.counts)
         return sums
+
+    def _accumulated(self) -> list[torch.Tensor]:
+        """List what the backward passes have added up."""
+        return [p.grad for p in self.model.parameters() if p.grad is not None]
 
     def _gradients_that_fit(self, features: Features, indices: np.ndarray) -> torch.Tensor:
         """Halve the passes until the gradient fits into the memory of every process, then average it.
@@ -175,7 +178,7 @@ class Learner:
                     raise
             if self.processes.all(sums is not None, device):
                 assert sums is not None
-                self.processes.average([p.grad for p in self.model.parameters() if p.grad is not None])
+                self.processes.average(self._accumulated())
                 return sums
             # Outside the handler nothing holds on to the tensors of the attempt.
             self.optimizer.zero_grad(set_to_none=True)
