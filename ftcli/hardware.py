@@ -21,6 +21,9 @@ from ftcli.processes import Processes
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+# sdpa as transformers has it, but for its question, before each forward pass, whether anything is masked: the answer
+# has to come from the GPU, and all that it is computing has to end first.
+SDPA_ALWAYS_MASKED = "ftcli_sdpa"
 # Devices whose fused AdamW exists: torch.utils._foreach_utils._get_fused_kernels_supported_devices.
 _FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")
 # What a CPU needs to multiply bf16 natively, by the names of torch.cpu.get_capabilities().
@@ -122,6 +125,8 @@ def fit_to_model(execution: Execution, asked: Attention, model_type: str, *, sup
         return replace(execution, attention=asked, reasons={**execution.reasons, "attention": "model.attention"})
     if execution.dropout == "fast" and model_type in fast_cpu.KNOWN:
         return replace(execution, attention=fast_cpu.NAME)
+    if execution.device == "cuda" and supports_sdpa and os.environ.get("X_SDPA") != "stock":
+        return replace(execution, attention=SDPA_ALWAYS_MASKED)
     # The flash kernel that sdpa takes on a CPU outside training is several times slower in bf16 on some machines.
     slow = execution.device == "cpu" and execution.precision == "bf16"
     return replace(execution, attention="sdpa" if supports_sdpa and not slow else "eager")

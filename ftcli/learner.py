@@ -73,7 +73,7 @@ class Learner:
         else:
             sums = self.explained(lambda: self._gradients(features, indices), features.lengths, indices)
         own_loss = sums[0].clone()
-        loss_sum, weight_sum, wishes = self.processes.sum(torch.cat([sums, sums.new_tensor([float(wish)])]))
+        loss_sum, weight_sum, wishes = self.processes.sum(torch.cat([sums, sums.new_full((1,), float(wish))]))
         outcome = apply_update(
             self.optimizer,
             loss_sum,
@@ -83,7 +83,7 @@ class Learner:
             scaler=self.accelerator.scaler,
         )
         self.schedule.step()
-        return replace(outcome, own_loss=own_loss, wishes=wishes)
+        return replace(outcome, own_loss=own_loss, wishes=wishes).to_host()
 
     def cut(self, lengths: np.ndarray, indices: np.ndarray) -> list[list[MicroBatch]]:
         """Return the micro-batches of every process. lengths: (F,) tokens a feature."""

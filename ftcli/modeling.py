@@ -12,6 +12,7 @@ from ftcli import fast_cpu
 from ftcli.config.checks import looks_local
 from ftcli.config.schema import ModelSection
 from ftcli.errors import ModelError
+from ftcli.hardware import SDPA_ALWAYS_MASKED
 from ftcli.hub import MODEL, Repository, explain
 from ftcli.locations import PACKAGE_PREFIX, package_path
 from ftcli.runs import CONFIG
@@ -98,8 +99,7 @@ def build_model(
     """
     import torch
 
-    if attention == fast_cpu.NAME:
-        register_fast_attention()
+    register_attentions()
     config = architecture.config
     config.id2label = dict(enumerate(labels.names))
     config.label2id = labels.ids
@@ -128,14 +128,19 @@ def build_model(
     return BuiltModel(model, tuple(new))
 
 
-def register_fast_attention() -> None:
-    """Make the attention of CPUs known to transformers by its name."""
+def register_attentions() -> None:
+    """Make our names of attentions known to transformers: the one of CPUs, and its own sdpa with another mask."""
     from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import eager_mask
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.masking_utils import eager_mask, sdpa_mask
 
     AttentionInterface.register(fast_cpu.NAME, fast_cpu.attention)
     # Without a mask function of its own it would get no mask at all, and attend to padding.
     AttentionMaskInterface.register(fast_cpu.NAME, eager_mask)
+    AttentionInterface.register(SDPA_ALWAYS_MASKED, sdpa_attention_forward)
+    AttentionMaskInterface.register(
+        SDPA_ALWAYS_MASKED, lambda *args, **given: sdpa_mask(*args, **{**given, "allow_is_bidirectional_skip": False})
+    )
 
 
 def locate(name_or_path: str) -> str:

@@ -99,11 +99,12 @@ def _check_options(section: SchedulerSection, function: Any) -> None:
 
 @dataclass(frozen=True)
 class UpdateOutcome:
-    """What an update did, as scalars on the device; without fp16's scaler nothing here has been waited for.
+    """What an update did, as scalars; without fp16's scaler nothing here has been waited for.
 
     loss: mean over the targets of the update. grad_norm: before clipping; not finite where an fp16 overflow
     left the weights alone. is_finite: False if the run must stop, because loss or gradient is not finite.
     own_loss: summed over the part of this process alone. wishes: to stop, summed over all processes.
+    copied: on a GPU, the event after which the scalars are on the host.
     """
 
     loss: Tensor
@@ -111,6 +112,22 @@ class UpdateOutcome:
     is_finite: Tensor
     own_loss: Tensor = _NOTHING
     wishes: Tensor = _NOTHING
+    copied: torch.cuda.Event | None = None
+
+    def to_host(self) -> UpdateOutcome:
+        """Have a GPU copy the scalars right behind this update: read from the GPU, they would wait for the next one."""
+        if self.loss.device.type != "cuda":
+            return self
+        scalars = (self.loss, self.grad_norm, self.is_finite.float(), self.own_loss, self.wishes)
+        on_host = torch.stack(scalars).to("cpu", non_blocking=True)
+        copied = torch.cuda.Event()
+        copied.record()
+        return UpdateOutcome(*on_host.unbind(), copied=copied)
+
+    def wait(self) -> None:
+        """Wait until the scalars can be read."""
+        if self.copied is not None:
+            self.copied.synchronize()
 
 
 def apply_update(

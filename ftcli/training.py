@@ -134,6 +134,7 @@ class _Pending:
     def read(self, features: Features, interruption: Interruption, *, ended: float | None = None) -> StepRecord:
         """Wait for the device. ended: when the next update began; None if none has."""
         indices, outcome = self.update.features, self.outcome
+        outcome.wait()
         loss, grad_norm = float(outcome.loss), float(outcome.grad_norm)
         if not outcome.is_finite:
             raise TrainingStoppedError(self._explain(features, loss, grad_norm))
@@ -154,7 +155,7 @@ class _Pending:
     def _explain(self, features: Features, loss: float, grad_norm: float) -> str:
         """Say which processes and rows met a number that is not finite; all of them come here together."""
         learner, indices = self.learner, self.update.features
-        own = self.outcome.own_loss[None]
+        own = self.outcome.own_loss[None].to(learner.accelerator.device)
         finite = learner.processes.gather(own.isfinite()).tolist()
         if all(finite) and len(finite) > 1:
             # The gradients were averaged before anybody looked at them: each process sees to its own once more.

@@ -13,7 +13,7 @@ from conftest import tiny_architecture
 from transformers import AutoModelForSequenceClassification
 
 from ftcli import fast_cpu
-from ftcli.modeling import register_fast_attention
+from ftcli.modeling import register_attentions
 
 RATE = 0.1
 
@@ -85,7 +85,7 @@ def test_any_shape_is_taken(shape: tuple[int, ...]) -> None:
 
 
 def build(folder: Path, name: str, attention: str, **settings: Any) -> Any:
-    register_fast_attention()
+    register_attentions()
     model = AutoModelForSequenceClassification.from_pretrained(
         tiny_architecture(folder / name, name, **settings), attn_implementation=attention, dtype=torch.float32
     )

@@ -11,14 +11,14 @@ from conftest import ARCHITECTURES, tiny_architecture
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from ftcli import fast_cpu, first_token
-from ftcli.modeling import register_fast_attention
+from ftcli.modeling import register_attentions
 
 IDS = torch.tensor([[2, 9, 10, 11, 12, 3], [2, 13, 14, 3, 0, 0]])
 
 
 def build(folder: Path, name: str, head: Any = AutoModelForSequenceClassification, attention: str = "eager") -> Any:
     """Return a classifier whose weights are large enough for a token more or less to be seen."""
-    register_fast_attention()
+    register_attentions()
     torch.manual_seed(0)
     model = head.from_pretrained(tiny_architecture(folder, name), dtype=torch.float32, attn_implementation=attention)
     with torch.no_grad():

@@ -185,11 +185,12 @@ class BestTrainer(Trainer):
     """
 
     def settings(self, experiment: Experiment) -> dict[str, Any]:
-        """Return the precision of ours, the fused optimizer, batches of like lengths, and large ones to evaluate."""
+        """Return precision and compilation of ours, the fused optimizer, batches of like lengths, large evaluations."""
         precision = experiment.execution.precision
         return {
             "bf16": precision == "bf16",
             "fp16": precision == "fp16",
+            "torch_compile": experiment.config.training.compile,
             "optim": "adamw_torch_fused",
             "train_sampling_strategy": "group_by_length",
             "per_device_eval_batch_size": 64,

@@ -10,7 +10,8 @@ import torch
 
 # Floating-point operations a parameter and token: forward 2; backward twice as many again.
 FLOPS_OF_TRAINING, FLOPS_OF_EVALUATION = 6, 2
-_SIZE = 2048
+# Rows of the square matrices whose product shows the rate: a GPU needs larger ones to be busy.
+_SIZE, _SIZE_OF_GPUS = 2048, 8192
 _REPEATS = 9
 
 
@@ -25,7 +26,8 @@ def encoder_parameters(model: Any) -> int:
 
 def matrix_rate(device: str) -> float:
     """Return the floating-point operations a second of a large square bf16 product: the median of nine."""
-    a, b = torch.randn(2, _SIZE, _SIZE, dtype=torch.bfloat16, device=device).unbind()
+    size = _SIZE if device == "cpu" else _SIZE_OF_GPUS
+    a, b = torch.randn(2, size, size, dtype=torch.bfloat16, device=device).unbind()
     seconds = []
     for _ in range(_REPEATS):
         _wait(device)
@@ -33,7 +35,7 @@ def matrix_rate(device: str) -> float:
         a @ b
         _wait(device)
         seconds.append(time.perf_counter() - started)
-    return 2 * _SIZE**3 / median(seconds)
+    return 2 * size**3 / median(seconds)
 
 
 def _wait(device: str) -> None:

@@ -176,7 +176,7 @@ class TextClassification(Task):
 
         labels_B = batch["labels"]
         loss_sum = cross_entropy(outputs.logits, labels_B, reduction="sum")
-        return loss_sum, loss_sum.new_tensor(float(len(labels_B)))
+        return loss_sum, loss_sum.new_full((), float(len(labels_B)))
 
     def reduce(self, outputs: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Keep the logits, (B, C)."""
