@@ -38,6 +38,9 @@ _LENGTH_MULTIPLE = 8
 _FINER_BELOW = {"cpu": 32}
 # An evaluation has few shapes on a CPU, as its batches are sorted, and saves the padding.
 _EVALUATION_LENGTH_MULTIPLE = {"cpu": 2}
+# What fp16 gradients are multiplied with at first. torch's 2**16 is for a mean loss; our sum overflows in it, and the
+# first half dozen updates were skipped.
+_FP16_SCALE = 2.0**10
 # A compiled model is compiled again for each shape: few of them.
 _COMPILED_LENGTH_MULTIPLE = 64
 # glibc's mallopt parameters, from malloc.h.
@@ -139,7 +142,7 @@ def start(execution: Execution, processes: Processes) -> Accelerator:
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
-    from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin
+    from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin, GradScalerKwargs
 
     if processes.world_size == 1:
         # Accelerate keeps one state a process; a second run in a notebook may want another precision.
@@ -152,7 +155,10 @@ def start(execution: Execution, processes: Processes) -> Accelerator:
             mixed_precision={"fp32": "no"}.get(execution.precision, execution.precision),
             # The loop weighs micro-batches itself; accumulation inherited from a launcher would divide again.
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
+            kwargs_handlers=[
+                DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
+                GradScalerKwargs(init_scale=_FP16_SCALE),
+            ],
         )
     torch.set_num_threads(execution.num_threads)
     if execution.device == "cpu":

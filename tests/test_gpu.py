@@ -109,8 +109,8 @@ def test_half_precision_stays_close_to_fp32(write_config: ConfigWriter, precisio
     halved = losses(config, f"training.precision={precision}")
 
     assert len(halved) == 18
-    # The weights differ after an update in other digits, so the losses part slowly.
-    np.testing.assert_allclose(halved, losses(config, "training.precision=fp32"), rtol=0, atol=0.02)
+    # An update that overflowed and was skipped would leave the next losses 0.02 and more apart.
+    np.testing.assert_allclose(halved, losses(config, "training.precision=fp32"), rtol=0, atol=0.01)
 
 
 def test_running_out_of_the_gpus_memory_halves_the_passes_of_the_same_update(
