@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ftcli import fast_cpu, first_token
+from ftcli import fast_cpu, first_token, half_weights
 from ftcli.config.schema import Config, DataSection
 from ftcli.data.batching import UpdatePlan
 from ftcli.data.collation import Collation
@@ -44,6 +44,7 @@ _DECIDES_NOTHING = (
     "torch_dtype",
     "transformers_version",
 )
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,8 @@ class Experiment:
         if self.execution.dropout == "fast":
             fast_cpu.install(built.model)
             first_token.install(built.model)
+        if self.execution.casts_at_once:
+            half_weights.install(built.model, _DTYPES[self.execution.precision])
         return built
 
 

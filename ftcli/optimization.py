@@ -120,9 +120,10 @@ class UpdateOutcome:
             return self
         scalars = (self.loss, self.grad_norm, self.is_finite.float(), self.own_loss, self.wishes)
         on_host = torch.stack(scalars).to("cpu", non_blocking=True)
-        copied = torch.cuda.Event()
+        loss, grad_norm, is_finite, own_loss, wishes = on_host.unbind()
+        copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
         copied.record()
-        return UpdateOutcome(*on_host.unbind(), copied=copied)
+        return UpdateOutcome(loss, grad_norm, is_finite, own_loss, wishes, copied)
 
     def wait(self) -> None:
         """Wait until the scalars can be read."""

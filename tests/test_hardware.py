@@ -160,7 +160,8 @@ def test_apples_mps_computes_in_fp32_and_says_that_it_is_untested(monkeypatch: p
         ("cpu", {"compile": True}, "bert", "auto", "sdpa", "torch"),
         ("cpu", {}, "bert", "sdpa", "sdpa", "fast"),
         ("cpu", {}, "bert", "eager", "eager", "fast"),
-        ("cuda", {}, "bert", "auto", "sdpa", "torch"),
+        ("cuda", {}, "bert", "auto", "ftcli_sdpa", "torch"),
+        ("cuda", {}, "bert", "sdpa", "sdpa", "torch"),
         ("cuda", {"precision": "bf16"}, "deberta-v2", "auto", "eager", "torch"),
     ],
 )
