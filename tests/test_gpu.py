@@ -23,7 +23,10 @@ from ftcli.hardware import start
 from ftcli.learner import Learner
 from ftcli.training import run_updates
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"),
+    pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype feature:UserWarning"),
+]
 QUIET = Console(quiet=True)
 ON_GPU = {"device": "auto", "precision": "bf16", "epochs": 1, "batch_size": 8}
 
