@@ -211,6 +211,7 @@ def prepare_experiment(
             config.model.attention,
             architecture.config.model_type,
             supports_sdpa=architecture.model_class._supports_sdpa,
+            supports_names=architecture.model_class._can_set_attn_implementation(),
         ),
         processes=processes,
         splits={name: prepare(split, task, labels, tokenization) for name, split in rows.items()},

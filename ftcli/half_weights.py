@@ -1,7 +1,9 @@
-"""Autocast's casts of the weights, all of them at once: the same digits with half as many calls of kernels.
+"""Autocast's casts of the weights, all of them at once: the same digits with fewer calls of kernels.
 
 Autocast casts every weight and bias of a linear layer by itself, and every gradient back. A GPU has computed a small
 encoder before the host has called all that: BERT-base in updates of 32 of MRPC took 0.85 of the time on an H100.
+It is for models that are called as a whole, under autocast. Weights that two layers share get the sum of gradients in
+fp32, where autocast adds them up in half precision.
 """
 
 from __future__ import annotations
@@ -24,8 +26,10 @@ class Linear(nn.Linear):
 
 
 def install(model: nn.Module, dtype: torch.dtype) -> None:
-    """Cast what the linear layers of a model train whenever a training pass begins; evaluations keep autocast's."""
-    layers: list[Any] = [module for module in model.modules() if type(module) is nn.Linear]
+    """Cast the weights of the trained linear layers whenever a training pass begins; evaluations keep autocast's."""
+    layers: list[Any] = [m for m in model.modules() if type(m) is nn.Linear and m.weight.requires_grad]
+    if not layers:
+        return
     for layer in layers:
         layer.__class__ = Linear
 

@@ -21,11 +21,11 @@ from ftcli.processes import Processes
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-# sdpa as transformers has it, but for its question, before each forward pass, whether anything is masked: the answer
-# has to come from the GPU, and all that it is computing has to end first.
-SDPA_ALWAYS_MASKED = "ftcli_sdpa"
+# sdpa as transformers has it, but for its question, before each forward pass, whether a mask masks anything: the answer
+# has to come from the GPU, and all that it is computing has to end first. A mask that masks nothing is left out before.
+SDPA_WITHOUT_WAITING = "ftcli_sdpa"
 # How the summary calls what has a name of ours.
-_SHORT_NAMES = {fast_cpu.NAME: "fast", SDPA_ALWAYS_MASKED: "sdpa"}
+_SHORT_NAMES = {fast_cpu.NAME: "fast", SDPA_WITHOUT_WAITING: "sdpa"}
 # Devices whose fused AdamW exists: torch.utils._foreach_utils._get_fused_kernels_supported_devices.
 _FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")
 # What a CPU needs to multiply bf16 natively, by the names of torch.cpu.get_capabilities().
@@ -122,20 +122,33 @@ def choose_execution(
         else multiple,
         # torch.compile draws its own masks, and cannot look into these.
         dropout="fast" if training.dropout == "fast" and device == "cpu" and not training.compile else "torch",
-        # A compiler sees to it itself, and DDP sends gradients while others are being computed: not all at the end.
-        casts_at_once=device == "cuda" and precision != "fp32" and not training.compile and processes.world_size == 1,
+        casts_at_once=device == "cuda" and precision != "fp32" and _may_cast_at_once(training, processes),
         reasons=reasons,
     )
 
 
-def fit_to_model(execution: Execution, asked: Attention, model_type: str, *, supports_sdpa: bool) -> Execution:
-    """Choose the attention of an architecture: the fastest that it has on this device, in this precision."""
+def _may_cast_at_once(training: TrainingSection, processes: Processes) -> bool:
+    """Whether the gradients of all weights may come at the end of a pass, in half precision, and together.
+
+    A compiler casts better, DDP sends gradients while others are being computed, and together they take memory.
+    """
+    is_short_of_memory = training.gradient_checkpointing or training.micro_batch_size is not None
+    return processes.world_size == 1 and not training.compile and not is_short_of_memory
+
+
+def fit_to_model(
+    execution: Execution, asked: Attention, model_type: str, *, supports_sdpa: bool, supports_names: bool = True
+) -> Execution:
+    """Choose the attention of an architecture: the fastest that it has on this device, in this precision.
+
+    supports_names: whether its attention is looked up by name, so that it may be one of ours.
+    """
     if asked != "auto":
         return replace(execution, attention=asked, reasons={**execution.reasons, "attention": "model.attention"})
     if execution.dropout == "fast" and model_type in fast_cpu.KNOWN:
         return replace(execution, attention=fast_cpu.NAME)
-    if execution.device == "cuda" and supports_sdpa:
-        return replace(execution, attention=SDPA_ALWAYS_MASKED)
+    if execution.device == "cuda" and supports_sdpa and supports_names:
+        return replace(execution, attention=SDPA_WITHOUT_WAITING)
     # The flash kernel that sdpa takes on a CPU outside training is several times slower in bf16 on some machines.
     slow = execution.device == "cpu" and execution.precision == "bf16"
     return replace(execution, attention="sdpa" if supports_sdpa and not slow else "eager")
@@ -171,8 +184,9 @@ def start(execution: Execution, processes: Processes) -> Accelerator:
         _keep_buffers()
         _multiply_with_onednn_if_exact()
     if execution.device == "cuda":
-        # cuDNN's attention builds a plan for each new shape. With lengths as they came, BERT-base's first 130 updates
-        # of 32 of MRPC took 2.1 times as long with it on an H100; with rounded ones no update was faster.
+        # cuDNN's attention builds a plan for each new shape: with lengths as they came, BERT-base's first updates of 32
+        # of MRPC took 2.1 times as long on an H100. With rounded lengths it was no faster than the others. The switch
+        # is one of the process.
         torch.backends.cuda.enable_cudnn_sdp(False)
     if accelerator.num_processes != processes.world_size:
         raise LaunchError(

@@ -121,6 +121,7 @@ class Learner:
             key=lambda update: len(update) * int(lengths[update].max()),
         )
         state = _random_state(self.accelerator.device)
+        self.wrapped.train()
         self._gradients_that_fit(features, longest)
         self.optimizer.zero_grad(set_to_none=True)
         _restore(state, self.accelerator.device)

@@ -12,7 +12,7 @@ from ftcli import fast_cpu
 from ftcli.config.checks import looks_local
 from ftcli.config.schema import ModelSection
 from ftcli.errors import ModelError
-from ftcli.hardware import SDPA_ALWAYS_MASKED
+from ftcli.hardware import SDPA_WITHOUT_WAITING
 from ftcli.hub import MODEL, Repository, explain
 from ftcli.locations import PACKAGE_PREFIX, package_path
 from ftcli.runs import CONFIG
@@ -134,13 +134,16 @@ def register_attentions() -> None:
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
     from transformers.masking_utils import eager_mask, sdpa_mask
 
+    def sdpa_mask_without_looking(*args: Any, **given: Any) -> Any:
+        if given.get("attention_mask") is not None:
+            given["allow_is_bidirectional_skip"] = False
+        return sdpa_mask(*args, **given)
+
     AttentionInterface.register(fast_cpu.NAME, fast_cpu.attention)
     # Without a mask function of its own it would get no mask at all, and attend to padding.
     AttentionMaskInterface.register(fast_cpu.NAME, eager_mask)
-    AttentionInterface.register(SDPA_ALWAYS_MASKED, sdpa_attention_forward)
-    AttentionMaskInterface.register(
-        SDPA_ALWAYS_MASKED, lambda *args, **given: sdpa_mask(*args, **{**given, "allow_is_bidirectional_skip": False})
-    )
+    AttentionInterface.register(SDPA_WITHOUT_WAITING, sdpa_attention_forward)
+    AttentionMaskInterface.register(SDPA_WITHOUT_WAITING, sdpa_mask_without_looking)
 
 
 def locate(name_or_path: str) -> str:

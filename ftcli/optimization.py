@@ -99,12 +99,12 @@ def _check_options(section: SchedulerSection, function: Any) -> None:
 
 @dataclass(frozen=True)
 class UpdateOutcome:
-    """What an update did, as scalars; without fp16's scaler nothing here has been waited for.
+    """What an update did, as scalars; with the fused optimizer nothing here has been waited for.
 
     loss: mean over the targets of the update. grad_norm: before clipping; not finite where an fp16 overflow
     left the weights alone. is_finite: False if the run must stop, because loss or gradient is not finite.
     own_loss: summed over the part of this process alone. wishes: to stop, summed over all processes.
-    copied: on a GPU, the event after which the scalars are on the host.
+    copied: on a GPU, the event after which the scalars are on the host: wait() before reading them.
     """
 
     loss: Tensor
@@ -163,7 +163,9 @@ def apply_update(
         torch._foreach_div_(gradients, divisor)
         scaler.step(optimizer)
         scaler.update()
-        is_finite = is_finite & torch.tensor(scaler.get_scale() >= _LEAST_SCALE, device=loss.device)
+        scale = scaler._get_scale_async()  # get_scale() would wait for the GPU
+        assert scale is not None, "a scaler that has stepped has a scale"
+        is_finite = is_finite & (scale >= _LEAST_SCALE)
     else:
         is_finite = is_finite & torch.isfinite(grad_norm)
         _step_if_finite(optimizer, gradients, divisor, is_finite)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from ftcli.data.preparation import Features
 from ftcli.experiments import Experiment, prepare_experiment
 from ftcli.hardware import start
 from ftcli.learner import Learner
-from ftcli.training import run_updates
+from ftcli.training import StepRecord, run_updates
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"),
@@ -38,20 +39,27 @@ def no_waiting() -> Iterator[Any]:
     torch.cuda.set_sync_debug_mode("default")
 
 
-def build(config: Path, *overrides: str) -> tuple[Experiment, Learner, Features]:
+def build(config: Path, *overrides: str, **changes: Any) -> tuple[Experiment, Learner, Features]:
     experiment = prepare_experiment(load_config(config, overrides), ["train", "validation"])
+    experiment = replace(experiment, execution=replace(experiment.execution, **changes))
     accelerator = start(experiment.execution, experiment.processes)
     learner = experiment.learner(experiment.build_model().model, accelerator)
     return experiment, learner, experiment.splits["train"].features
 
 
+def updates(config: Path, *overrides: str, **changes: Any) -> list[StepRecord]:
+    experiment, learner, features = build(config, *overrides, **changes)
+    torch.manual_seed(0)
+    return list(run_updates(learner, experiment.plan, features))
+
+
 def losses(config: Path, *overrides: str) -> list[float]:
-    experiment, learner, features = build(config, *overrides)
-    return [record.loss for record in run_updates(learner, experiment.plan, features)]
+    return [record.loss for record in updates(config, *overrides)]
 
 
-def test_no_update_waits_for_the_gpu(write_config: ConfigWriter, no_waiting: Any) -> None:
-    experiment, learner, features = build(write_config(training=ON_GPU))
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
+def test_no_update_waits_for_the_gpu(write_config: ConfigWriter, no_waiting: Any, precision: str) -> None:
+    experiment, learner, features = build(write_config(training={**ON_GPU, "precision": precision}))
     learner.wrapped.train()
     first, *others = experiment.plan.epoch(0)
     learner.update(features, first)  # kernels are loaded, and buffers made
@@ -109,11 +117,21 @@ def test_the_losses_are_those_of_a_cpu(write_config: ConfigWriter) -> None:
 def test_half_precision_stays_close_to_fp32(write_config: ConfigWriter, precision: str) -> None:
     config = write_config(training={**ON_GPU, "epochs": 3})
 
-    halved = losses(config, f"training.precision={precision}")
+    halved, expected = (updates(config, f"training.precision={name}") for name in (precision, "fp32"))
 
     assert len(halved) == 18
-    # An update that overflowed and was skipped would leave the next losses 0.02 and more apart.
-    np.testing.assert_allclose(halved, losses(config, "training.precision=fp32"), rtol=0, atol=0.01)
+    # An update that overflows in fp16 is skipped.
+    assert all(np.isfinite(record.grad_norm) for record in halved)
+    np.testing.assert_allclose([r.loss for r in halved], [r.loss for r in expected], rtol=0, atol=0.01)
+
+
+@pytest.mark.parametrize("name", ["albert", "bert", "modernbert"])
+def test_weights_that_are_cast_at_once_give_autocasts_losses(
+    tmp_path: Path, write_config: ConfigWriter, name: str
+) -> None:
+    config = write_config(model={"name_or_path": str(tiny_architecture(tmp_path / name, name))}, training=ON_GPU)
+
+    assert [r.loss for r in updates(config)] == [r.loss for r in updates(config, casts_at_once=False)]
 
 
 def test_running_out_of_the_gpus_memory_halves_the_passes_of_the_same_update(

@@ -16,13 +16,17 @@ from ftcli.hardware import start
 from ftcli.learner import Learner
 from ftcli.training import run_updates
 
+# Nothing but autocast and transformers' own attention, as on a GPU.
+STOCK = ("training.dropout=torch",)
 Result = tuple[list[float], dict[str, torch.Tensor]]
 
 
 def learn(config: Path, *overrides: str, at_once: bool) -> tuple[Learner, Result]:
     """Train for an epoch; return the losses and the weights."""
     experiment = prepare_experiment(
-        load_config(config, ["training.precision=bf16", "training.device=cpu", "training.epochs=1", *overrides]),
+        load_config(
+            config, ["training.precision=bf16", "training.device=cpu", "training.epochs=1", *STOCK, *overrides]
+        ),
         ["train"],
     )
     experiment = replace(experiment, execution=replace(experiment.execution, casts_at_once=at_once))
@@ -95,7 +99,28 @@ def test_a_layer_that_has_no_part_in_the_loss_has_no_gradient() -> None:
 
 
 def test_what_is_saved_knows_nothing_of_it(write_config: ConfigWriter, tmp_path: Path) -> None:
-    learner, _ = learn(write_config(), at_once=True)
-    plain, _ = learn(write_config(), at_once=False)
+    for folder, at_once in (("found", True), ("expected", False)):
+        learn(write_config(), at_once=at_once)[0].model.save_pretrained(tmp_path / folder)
 
-    assert learner.model.state_dict().keys() == plain.model.state_dict().keys()
+    for file in ("config.json", "model.safetensors"):
+        assert (tmp_path / "found" / file).read_bytes() == (tmp_path / "expected" / file).read_bytes()
+
+
+def test_a_layer_that_is_not_trained_is_not_cast() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    model[0].requires_grad_(False)
+    half_weights.install(model, torch.bfloat16)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        model(torch.ones(1, 2)).sum().backward()
+
+    assert type(model[0]) is torch.nn.Linear
+    assert model[0].weight.grad is None
+    assert model[1].weight.grad is not None
+
+
+def test_a_model_without_linear_layers_is_left_alone() -> None:
+    model = torch.nn.Sequential(torch.nn.LayerNorm(2))
+    half_weights.install(model, torch.bfloat16)
+
+    assert model(torch.ones(1, 2)).shape == (1, 2)

@@ -184,6 +184,39 @@ def test_attention_and_dropout_by_device_precision_and_architecture(
     assert (found.device, found.attention, found.dropout) == (device, attention, dropout)
 
 
+def test_an_attention_that_is_not_looked_up_by_name_keeps_transformers_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    execution = accelerator_of(monkeypatch, "cuda", (8, 0))
+
+    found = fit_to_model(execution, "auto", "falcon", supports_sdpa=True, supports_names=False)
+
+    assert found.attention == "sdpa"
+
+
+@pytest.mark.parametrize(
+    ("device", "training", "world_size", "expected"),
+    [
+        ("cuda", {}, 1, True),
+        ("cuda", {"precision": "fp16"}, 1, True),
+        ("cuda", {"precision": "fp32"}, 1, False),
+        ("cuda", {"compile": True}, 1, False),
+        ("cuda", {"gradient_checkpointing": True}, 1, False),
+        ("cuda", {"micro_batch_size": "auto"}, 1, False),
+        ("cuda", {}, 2, False),
+        ("cpu", {}, 1, False),
+    ],
+)
+def test_weights_are_cast_at_once_where_a_gpu_waits_for_its_host_and_memory_is_there(
+    monkeypatch: pytest.MonkeyPatch, device: str, training: dict[str, Any], world_size: int, expected: bool
+) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: device != "cpu")
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device(device))
+    section = TrainingSection(**{"precision": "bf16", **training})
+
+    found = choose_execution(section, Processes(world_size=world_size, local_world_size=world_size), {})
+
+    assert found.casts_at_once is expected
+
+
 @pytest.mark.parametrize(("fused", "expected"), [("auto", True), (False, False), (True, True)])
 def test_the_fused_optimizer_can_be_forced(fused: Any, expected: bool) -> None:
     training = TrainingSection(device="cpu", precision="fp32")

@@ -66,9 +66,18 @@ def _serve(config: Config, name: str, answer: Any) -> None:
             continue
         split = features if "train" in asked else experiment.splits[validation].features
         chosen = split.take(np.asarray(asked.get("train", asked.get("evaluate"))))
+        _forget_peak(device)
         seconds, slots = contender.train(chosen) if "train" in asked else contender.evaluate(chosen)
         tokens = int(chosen.lengths.sum())
         answer({"seconds": seconds, "examples": len(chosen), "tokens": tokens, "slots": slots, "peak": _peak(device)})
+
+
+def _forget_peak(device: str) -> None:
+    """Count an accelerator's memory anew: not what the matrix rate was measured with."""
+    import torch
+
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
 
 
 def _peak(device: str) -> int:

@@ -73,7 +73,13 @@ def to_device(batch: Mapping[str, torch.Tensor], device: torch.device) -> dict[s
     """Return a batch on the device that computes; a GPU copies it in its turn, and nobody waits for that."""
     if device.type != "cuda":
         return {name: tensor.to(device) for name, tensor in batch.items()}
+    batch = without_full_mask(batch)
     return {name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in batch.items()}
+
+
+def without_full_mask(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Leave out an attention mask that masks nothing: flash attention takes none, and the host knows best."""
+    return {name: tensor for name, tensor in batch.items() if name != "attention_mask" or not tensor.all()}
 
 
 def model_inputs(batch: Mapping[str, torch.Tensor], fields: Mapping[str, Field]) -> dict[str, torch.Tensor]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ftcli.data.collation import Collation, model_inputs
+from ftcli.data.collation import Collation, model_inputs, without_full_mask
 from ftcli.data.preparation import Features, Ragged
 from ftcli.tasks.base import Field
 
@@ -106,3 +106,10 @@ def test_fractions_keep_the_type_of_their_field(features: Features) -> None:
 def test_the_model_sees_everything_but_the_targets(features: Features) -> None:
     batch = collate(features, 0)
     assert set(model_inputs(batch, FIELDS)) == {"input_ids", "token_type_ids", "attention_mask"}
+
+
+def test_a_mask_is_left_out_only_where_it_masks_nothing(features: Features) -> None:
+    full, padded = collate(features, 0), collate(features, 0, 1)
+
+    assert full.keys() - without_full_mask(full).keys() == {"attention_mask"}
+    assert without_full_mask(padded).keys() == padded.keys()
