@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from ftcli.errors import TrainingStoppedError
 from ftcli.interruption import Interrupted, Interruption
 from ftcli.metrics.names import LOSS
 from ftcli.metrics.scoring import compute_scores
+from ftcli.packed_weights import packed_weights
 from ftcli.processes import Processes, fill_up
 from ftcli.tasks.base import LabelSet, Prediction, Task
 
@@ -32,7 +34,7 @@ class Evaluator:
     """All that evaluating needs beside a model and a split.
 
     accelerator: whose device and precision compute. batch_size, tokens_per_batch: most features and most slots of a
-    forward pass.
+    forward pass. packs_weights: see packed_weights.py.
     """
 
     task: Task
@@ -43,6 +45,7 @@ class Evaluator:
     tokens_per_batch: int
     processes: Processes
     accelerator: Accelerator
+    packs_weights: bool = False
 
     @property
     def device(self) -> torch.device:
@@ -109,7 +112,8 @@ class Evaluator:
         model.eval()
         parts = []
         # Around all of the batches, so that autocast casts the weights once and not for each (see run_batch).
-        with self.accelerator.autocast():
+        packed = packed_weights(model, self.tokens_per_batch) if self.packs_weights else nullcontext()
+        with self.accelerator.autocast(), packed:
             for number in mine:
                 if interruption is not None and (interruption.wish or interruption.agreed):
                     break

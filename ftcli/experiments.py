@@ -122,6 +122,7 @@ class Experiment:
             tokens_per_batch=self.execution.evaluation_tokens if tokens == "auto" else tokens,
             processes=self.processes,
             accelerator=accelerator,
+            packs_weights=self.execution.packs_weights,
         )
 
     def judge(self, accelerator: Accelerator) -> Judge:

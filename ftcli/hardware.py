@@ -54,9 +54,9 @@ class Execution:
     """How a run is computed on this machine. It changes speed and rounding, never the mathematics.
 
     device: torch's device type. num_threads: of this process, for work on the CPU. attention: the name by which
-    transformers knows the implementation. dropout: where its masks come from. casts_at_once: see half_weights.py.
-    length_multiple and evaluation_length_multiple: what padded lengths are rounded up to, where the config leaves it
-    to us.
+    transformers knows the implementation. dropout: where its masks come from. casts_at_once and packs_weights: see
+    half_weights.py and packed_weights.py. length_multiple and evaluation_length_multiple: what padded lengths are
+    rounded up to, where the config leaves it to us.
     """
 
     device: str
@@ -67,6 +67,7 @@ class Execution:
     evaluation_length_multiple: int
     dropout: Literal["fast", "torch"] = "torch"
     casts_at_once: bool = False
+    packs_weights: bool = False
     attention: str = "sdpa"
     reasons: dict[str, str] = field(default_factory=dict)
 
@@ -123,6 +124,7 @@ def choose_execution(
         # torch.compile draws its own masks, and cannot look into these.
         dropout="fast" if training.dropout == "fast" and device == "cpu" and not training.compile else "torch",
         casts_at_once=device == "cuda" and precision != "fp32" and _may_cast_at_once(training, processes),
+        packs_weights=device == "cpu" and precision == "bf16" and not training.compile and bool(_bf16_instructions()),
         reasons=reasons,
     )
 
@@ -227,11 +229,15 @@ def _choose_precision(asked: str, device: str, environment: Mapping[str, str], r
     return _native_precision(device, reasons) if asked == "auto" else asked
 
 
+def _bf16_instructions() -> list[str]:
+    capabilities = torch.cpu.get_capabilities()
+    return [name for name in _BF16_INSTRUCTIONS if capabilities.get(name)]
+
+
 def _native_precision(device: str, reasons: dict[str, str]) -> str:
     """Choose what the hardware multiplies fastest without losing what training needs."""
     if device == "cpu":
-        capabilities = torch.cpu.get_capabilities()
-        found = [name for name in _BF16_INSTRUCTIONS if capabilities.get(name)]
+        found = _bf16_instructions()
         reasons["precision"] = found[0] if found else "no bf16 instructions"
         return "bf16" if found else "fp32"
     if device == "cuda":

@@ -217,6 +217,24 @@ def test_weights_are_cast_at_once_where_a_gpu_waits_for_its_host_and_memory_is_t
     assert found.casts_at_once is expected
 
 
+@pytest.mark.parametrize(
+    ("training", "capabilities", "expected"),
+    [
+        ({"precision": "bf16"}, {"avx512_bf16": True}, True),
+        ({"precision": "bf16"}, {"amx_bf16": True}, True),
+        ({"precision": "bf16"}, {}, False),
+        ({"precision": "fp32"}, {"amx_bf16": True}, False),
+        ({"precision": "bf16", "compile": True}, {"amx_bf16": True}, False),
+    ],
+)
+def test_weights_are_packed_where_the_cpu_multiplies_bf16(
+    monkeypatch: pytest.MonkeyPatch, training: dict[str, Any], capabilities: dict[str, bool], expected: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+
+    assert choose_execution(TrainingSection(device="cpu", **training), Processes(), {}).packs_weights is expected
+
+
 @pytest.mark.parametrize(("fused", "expected"), [("auto", True), (False, False), (True, True)])
 def test_the_fused_optimizer_can_be_forced(fused: Any, expected: bool) -> None:
     training = TrainingSection(device="cpu", precision="fp32")
