@@ -112,7 +112,7 @@ class Evaluator:
         model.eval()
         parts = []
         # Around all of the batches, so that autocast casts the weights once and not for each (see run_batch).
-        packed = packed_weights(model, self.tokens_per_batch) if self.packs_weights else nullcontext()
+        packed = packed_weights(model) if self.packs_weights else nullcontext()
         with self.accelerator.autocast(), packed:
             for number in mine:
                 if interruption is not None and (interruption.wish or interruption.agreed):
@@ -136,7 +136,7 @@ class Evaluator:
         self, model: torch.nn.Module, features: Features, indices: Sequence[int] | np.ndarray
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Return the reduced outputs of one batch, and (1, 2) its loss sum and weight sum."""
-        batch = to_device(self.collation(features, indices), self.device)
+        batch = to_device(self.collation(features, indices), self.device, full_masks=self.collation.full_masks)
         # Not inference_mode: autocast keeps no cast of a weight in it.
         with torch.no_grad():
             outputs = model(**model_inputs(batch, self.collation.fields))

@@ -85,6 +85,8 @@ class Experiment:
             finer_below=0 if data.pad_to_multiple_of else self.execution.finer_below,
             limit=self.architecture.max_positions,
             padding_side=self.tokenization.tokenizer.padding_side,
+            # What is compiled is compiled for a batch with a mask.
+            full_masks=self.execution.full_masks or self.config.training.compile,
         )
 
     @cached_property

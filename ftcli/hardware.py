@@ -55,8 +55,9 @@ class Execution:
 
     device: torch's device type. num_threads: of this process, for work on the CPU. attention: the name by which
     transformers knows the implementation. dropout: where its masks come from. casts_at_once and packs_weights: see
-    half_weights.py and packed_weights.py. length_multiple and evaluation_length_multiple: what padded lengths are
-    rounded up to, where the config leaves it to us.
+    half_weights.py and packed_weights.py. full_masks: whether a model is given a mask that masks nothing.
+    length_multiple and evaluation_length_multiple: what padded lengths are rounded up to, where the config leaves it
+    to us.
     """
 
     device: str
@@ -69,6 +70,7 @@ class Execution:
     casts_at_once: bool = False
     packs_weights: bool = False
     attention: str = "sdpa"
+    full_masks: bool = True
     reasons: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -124,15 +126,20 @@ def choose_execution(
         # torch.compile draws its own masks, and cannot look into these.
         dropout="fast" if training.dropout == "fast" and device == "cpu" and not training.compile else "torch",
         casts_at_once=device == "cuda" and precision != "fp32" and _may_cast_at_once(training, processes),
-        packs_weights=device == "cpu" and precision == "bf16" and not training.compile and bool(_bf16_instructions()),
+        packs_weights=device == "cpu" and precision == "bf16" and not training.compile and _can_pack_weights(),
         reasons=reasons,
     )
+
+
+def _can_pack_weights() -> bool:
+    """Whether this CPU multiplies bf16, and torch has been built with oneDNN."""
+    return bool(bf16_instructions()) and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 
 
 def _may_cast_at_once(training: TrainingSection, processes: Processes) -> bool:
     """Whether the gradients of all weights may come at the end of a pass, in half precision, and together.
 
-    A compiler casts better, DDP sends gradients while others are being computed, and together they take memory.
+    A compiler casts on the way, DDP sends gradients while others are being computed, and together they take memory.
     """
     is_short_of_memory = training.gradient_checkpointing or training.micro_batch_size is not None
     return processes.world_size == 1 and not training.compile and not is_short_of_memory
@@ -150,7 +157,8 @@ def fit_to_model(
     if execution.dropout == "fast" and model_type in fast_cpu.KNOWN:
         return replace(execution, attention=fast_cpu.NAME)
     if execution.device == "cuda" and supports_sdpa and supports_names:
-        return replace(execution, attention=SDPA_WITHOUT_WAITING)
+        # Without a mask some others look for padding in the ids, for which the host would wait as well.
+        return replace(execution, attention=SDPA_WITHOUT_WAITING, full_masks=model_type not in fast_cpu.KNOWN)
     # The flash kernel that sdpa takes on a CPU outside training is several times slower in bf16 on some machines.
     slow = execution.device == "cpu" and execution.precision == "bf16"
     return replace(execution, attention="sdpa" if supports_sdpa and not slow else "eager")
@@ -229,7 +237,8 @@ def _choose_precision(asked: str, device: str, environment: Mapping[str, str], r
     return _native_precision(device, reasons) if asked == "auto" else asked
 
 
-def _bf16_instructions() -> list[str]:
+def bf16_instructions() -> list[str]:
+    """List the instructions of this CPU that multiply bf16."""
     capabilities = torch.cpu.get_capabilities()
     return [name for name in _BF16_INSTRUCTIONS if capabilities.get(name)]
 
@@ -237,7 +246,7 @@ def _bf16_instructions() -> list[str]:
 def _native_precision(device: str, reasons: dict[str, str]) -> str:
     """Choose what the hardware multiplies fastest without losing what training needs."""
     if device == "cpu":
-        found = _bf16_instructions()
+        found = bf16_instructions()
         reasons["precision"] = found[0] if found else "no bf16 instructions"
         return "bf16" if found else "fp32"
     if device == "cuda":

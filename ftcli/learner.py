@@ -91,7 +91,11 @@ class Learner:
 
     def batch(self, features: Features, micro_batch: MicroBatch) -> dict[str, torch.Tensor]:
         """Return the tensors of a micro-batch on the device."""
-        return to_device(self.collation(features, micro_batch.features), self.accelerator.device)
+        return to_device(
+            self.collation(features, micro_batch.features),
+            self.accelerator.device,
+            full_masks=self.collation.full_masks,
+        )
 
     def shapes(self, lengths: np.ndarray, indices: np.ndarray) -> list[tuple[int, int]]:
         """List the features and the padded length of each pass of an update, over all processes."""

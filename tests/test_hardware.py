@@ -192,6 +192,16 @@ def test_an_attention_that_is_not_looked_up_by_name_keeps_transformers_name(monk
     assert found.attention == "sdpa"
 
 
+@pytest.mark.parametrize(("model_type", "full_masks"), [("bert", False), ("big_bird", True)])
+def test_masks_that_mask_nothing_are_left_out_for_models_that_look_for_no_padding_then(
+    monkeypatch: pytest.MonkeyPatch, model_type: str, full_masks: bool
+) -> None:
+    execution = accelerator_of(monkeypatch, "cuda", (8, 0))
+
+    assert fit_to_model(execution, "auto", model_type, supports_sdpa=True).full_masks is full_masks
+    assert fit_to_model(execution, "sdpa", model_type, supports_sdpa=True).full_masks
+
+
 @pytest.mark.parametrize(
     ("device", "training", "world_size", "expected"),
     [

@@ -19,7 +19,8 @@ class Collation:
     fields: what each column is and how it is padded. fixed_length: pad to this many tokens; None pads to the
     longest of the batch. multiple_of: round the padded length up, but not above limit, the most tokens that
     the model takes. finer_below: up to this length half of that multiple is enough, up to half of this a quarter, and
-    so on, as short batches would be mostly padding. padding_side: where the tokenizer pads.
+    so on, as short batches would be mostly padding. padding_side: where the tokenizer pads. full_masks: whether a mask
+    that masks nothing stays in a batch on its way to a GPU.
     """
 
     fields: Mapping[str, Field]
@@ -28,6 +29,7 @@ class Collation:
     finer_below: int = 0
     limit: int | None = None
     padding_side: str = "right"
+    full_masks: bool = True
 
     def __call__(self, features: Features, indices: Sequence[int] | np.ndarray) -> dict[str, torch.Tensor]:
         """Return the tensors of B features: (B, T) per-token fields, (B,) others, and the attention mask.
@@ -69,16 +71,18 @@ class Collation:
         return padded[places]
 
 
-def to_device(batch: Mapping[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
+def to_device(
+    batch: Mapping[str, torch.Tensor], device: torch.device, *, full_masks: bool = True
+) -> dict[str, torch.Tensor]:
     """Return a batch on the device that computes; a GPU copies it in its turn, and nobody waits for that."""
     if device.type != "cuda":
         return {name: tensor.to(device) for name, tensor in batch.items()}
-    batch = without_full_mask(batch)
+    batch = batch if full_masks else without_full_mask(batch)
     return {name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in batch.items()}
 
 
 def without_full_mask(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Leave out an attention mask that masks nothing: flash attention takes none, and the host knows best."""
+    """Leave out a mask that masks nothing: flash attention takes none, and the host can look without waiting."""
     return {name: tensor for name, tensor in batch.items() if name != "attention_mask" or not tensor.all()}
 
 

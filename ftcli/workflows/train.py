@@ -118,9 +118,8 @@ def dry_run(
     record: dict[str, Any] = {"num_updates": plan.num_updates, "loss": float(loss_sum / weight_sum)}
     judge = experiment.judge(learner.accelerator)
     if judge.split is not None:
-        indices = judge.evaluator.plan(judge.split.features)[0]
-        _, sums = judge.evaluator.run_batch(learner.model, judge.split.features, indices)
-        record["evaluation_loss"] = float(sums[0, 0] / sums[0, 1])
+        first = judge.split.features.take(judge.evaluator.plan(judge.split.features)[0])
+        _, record["evaluation_loss"] = judge.evaluator.run_model(learner.model, first)
     if not all(math.isfinite(value) for value in record.values()):
         raise TrainingStoppedError(f"dry run: {_told(record)}; a loss is not finite, so training would stop")
     console.result(record, f"dry run: {_told(record)}; no run was written")
