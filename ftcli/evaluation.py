@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ftcli.data.batching import deal, plan_evaluation
-from ftcli.data.collation import Collation, model_inputs, to_device
+from ftcli.data.collation import Collation, model_inputs
 from ftcli.data.preparation import Features, PreparedSplit
 from ftcli.errors import TrainingStoppedError
 from ftcli.interruption import Interrupted, Interruption
@@ -136,7 +136,7 @@ class Evaluator:
         self, model: torch.nn.Module, features: Features, indices: Sequence[int] | np.ndarray
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Return the reduced outputs of one batch, and (1, 2) its loss sum and weight sum."""
-        batch = to_device(self.collation(features, indices), self.device, full_masks=self.collation.full_masks)
+        batch = self.collation.on_device(features, indices, self.device)
         # Not inference_mode: autocast keeps no cast of a weight in it.
         with torch.no_grad():
             outputs = model(**model_inputs(batch, self.collation.fields))

@@ -12,7 +12,7 @@ import torch
 from torch.optim.lr_scheduler import LRScheduler
 
 from ftcli.data.batching import MicroBatch, UpdatePlan, cut
-from ftcli.data.collation import Collation, model_inputs, to_device
+from ftcli.data.collation import Collation, model_inputs
 from ftcli.data.preparation import Features
 from ftcli.errors import TrainingStoppedError
 from ftcli.optimization import UpdateOutcome, apply_update, total_norm
@@ -91,11 +91,7 @@ class Learner:
 
     def batch(self, features: Features, micro_batch: MicroBatch) -> dict[str, torch.Tensor]:
         """Return the tensors of a micro-batch on the device."""
-        return to_device(
-            self.collation(features, micro_batch.features),
-            self.accelerator.device,
-            full_masks=self.collation.full_masks,
-        )
+        return self.collation.on_device(features, micro_batch.features, self.accelerator.device)
 
     def shapes(self, lengths: np.ndarray, indices: np.ndarray) -> list[tuple[int, int]]:
         """List the features and the padded length of each pass of an update, over all processes."""

@@ -20,7 +20,7 @@ class Collation:
     longest of the batch. multiple_of: round the padded length up, but not above limit, the most tokens that
     the model takes. finer_below: up to this length half of that multiple is enough, up to half of this a quarter, and
     so on, as short batches would be mostly padding. padding_side: where the tokenizer pads. full_masks: whether a mask
-    that masks nothing stays in a batch on its way to a GPU.
+    that masks nothing stays in a batch on its way to the device.
     """
 
     fields: Mapping[str, Field]
@@ -56,6 +56,13 @@ class Collation:
         batch["attention_mask"] = torch.from_numpy(filled_BT.astype("int64"))
         return batch
 
+    def on_device(
+        self, features: Features, indices: Sequence[int] | np.ndarray, device: torch.device
+    ) -> dict[str, torch.Tensor]:
+        """Return what the model is given of B features, on the device that computes."""
+        batch = self(features, indices)
+        return to_device(batch if self.full_masks else without_full_mask(batch), device)
+
     def padded_length(self, longest: int) -> int:
         """Return the tokens a feature takes in a batch whose longest feature has this many."""
         length, multiple, bound = self.fixed_length or longest, self.multiple_of, self.finer_below
@@ -71,13 +78,10 @@ class Collation:
         return padded[places]
 
 
-def to_device(
-    batch: Mapping[str, torch.Tensor], device: torch.device, *, full_masks: bool = True
-) -> dict[str, torch.Tensor]:
+def to_device(batch: Mapping[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
     """Return a batch on the device that computes; a GPU copies it in its turn, and nobody waits for that."""
     if device.type != "cuda":
         return {name: tensor.to(device) for name, tensor in batch.items()}
-    batch = batch if full_masks else without_full_mask(batch)
     return {name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in batch.items()}
 
 

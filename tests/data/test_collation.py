@@ -113,3 +113,11 @@ def test_a_mask_is_left_out_only_where_it_masks_nothing(features: Features) -> N
 
     assert full.keys() - without_full_mask(full).keys() == {"attention_mask"}
     assert without_full_mask(padded).keys() == padded.keys()
+
+
+@pytest.mark.parametrize("full_masks", [True, False])
+def test_a_batch_on_a_device_has_a_full_mask_if_it_is_to_have_one(features: Features, full_masks: bool) -> None:
+    collation = Collation(FIELDS, full_masks=full_masks)
+
+    assert ("attention_mask" in collation.on_device(features, [0], torch.device("cpu"))) is full_masks
+    assert "attention_mask" in collation.on_device(features, [0, 1], torch.device("cpu"))
