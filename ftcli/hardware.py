@@ -30,13 +30,15 @@ _SHORT_NAMES = {fast_cpu.NAME: "fast", SDPA_WITHOUT_WAITING: "sdpa"}
 _FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")
 # What a CPU needs to multiply bf16 natively, by the names of torch.cpu.get_capabilities().
 _BF16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16")
-# Tokens in one forward pass of an evaluation. On two cores 1,024 and 4,096 took 1.02 and 1.05 times as long for MRPC.
-_EVALUATION_TOKENS = {"cpu": 2048}
+# Tokens in one forward pass of an evaluation. On two cores with AMX, for SST-2, 2,048 took 1.07 times as long and 1,024
+# 1.17 times; 4,096 took as long, and 50 MiB more.
+_EVALUATION_TOKENS = {"cpu": 3072}
 # On an H100, for MRPC and an encoder of BERT-base's size, 16,384 and 65,536 took 1.03 and 1.07 times as long.
 _EVALUATION_TOKENS_OF_OTHERS = 32768
 # Lengths are rounded up to this in bf16 and fp16. A CPU's kernels are compiled for each shape and kept: for lengths of
 # 19 to 103 in updates of 8 they took half a gigabyte, and 1.06 times as long. A GPU's tensor cores like multiples of 8,
-# too. Below 32 tokens the padding costs a CPU more than that: multiples of 8 took 1.09 times as long as finer ones.
+# too. With many short examples the padding costs a CPU more: for SST-2 in updates of 32 multiples of 8 took 1.08 times
+# as long as finer ones below 32 tokens. In updates of 8 it was 1.02, and finer ones took 100 MiB more.
 _LENGTH_MULTIPLE = 8
 _FINER_BELOW = {"cpu": 32}
 # An evaluation has few shapes on a CPU, as its batches are sorted, and saves the padding.
@@ -58,7 +60,7 @@ class Execution:
     transformers knows the implementation. dropout: where its masks come from. casts_at_once and packs_weights: see
     half_weights.py and packed_weights.py. full_masks: whether a model is given a mask that masks nothing.
     length_multiple and evaluation_length_multiple: what padded lengths are rounded up to, where the config leaves it
-    to us.
+    to us. finer_below: the length up to which rounding is finer while training.
     """
 
     device: str
@@ -67,17 +69,13 @@ class Execution:
     fused_optimizer: bool
     length_multiple: int
     evaluation_length_multiple: int
+    finer_below: int = 0
     dropout: Literal["fast", "torch"] = "torch"
     casts_at_once: bool = False
     packs_weights: bool = False
     attention: str = "sdpa"
     full_masks: bool = True
     reasons: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def finer_below(self) -> int:
-        """The length up to which rounding is finer."""
-        return _FINER_BELOW.get(self.device, 0) if self.length_multiple == _LENGTH_MULTIPLE else 0
 
     @property
     def evaluation_tokens(self) -> int:
@@ -124,12 +122,19 @@ def choose_execution(
         evaluation_length_multiple=_EVALUATION_LENGTH_MULTIPLE.get(device, multiple)
         if multiple == _LENGTH_MULTIPLE
         else multiple,
+        finer_below=min(_FINER_BELOW.get(device, 0), _rows_of_a_pass(training)) if multiple == _LENGTH_MULTIPLE else 0,
         # torch.compile draws its own masks, and cannot look into these.
         dropout="fast" if training.dropout == "fast" and device == "cpu" and not training.compile else "torch",
         casts_at_once=device == "cuda" and precision != "fp32" and _may_cast_at_once(training, processes),
         packs_weights=device == "cpu" and precision == "bf16" and not training.compile and _can_pack_weights(),
         reasons=reasons,
     )
+
+
+def _rows_of_a_pass(training: TrainingSection) -> int:
+    """Return how many examples a forward pass has; of short ones, if updates are made of tokens."""
+    rows = training.tokens_per_batch or training.batch_size
+    return min(rows, training.micro_batch_size) if isinstance(training.micro_batch_size, int) else rows
 
 
 def _can_pack_weights() -> bool:

@@ -268,6 +268,25 @@ def test_lengths_are_rounded_up_where_kernels_are_made_for_shapes(
     assert (found.length_multiple, found.evaluation_length_multiple) == (training_multiple, evaluation_multiple)
 
 
+@pytest.mark.parametrize(
+    ("training", "bound"),
+    [
+        ({"batch_size": 8}, 8),
+        ({"batch_size": 16}, 16),
+        ({"batch_size": 64}, 32),
+        ({"batch_size": 64, "micro_batch_size": 4}, 4),
+        ({"batch_size": 64, "micro_batch_size": "auto"}, 32),
+        ({"tokens_per_batch": 512}, 32),
+        ({"batch_size": 64, "precision": "fp32"}, 0),
+        ({"batch_size": 64, "compile": True}, 0),
+    ],
+)
+def test_lengths_are_rounded_finer_the_more_examples_a_pass_has(training: dict[str, Any], bound: int) -> None:
+    section = TrainingSection(**{"device": "cpu", "precision": "bf16", **training})
+
+    assert choose_execution(section, Processes(), {}).finer_below == bound
+
+
 def test_matrices_of_fp32_are_multiplied_in_fp32_whatever_the_switch_is_named() -> None:
     """On a machine with AMX the switch that is tried means bf16, whose error is 0.05 here."""
     a, b = torch.randn(2, 256, 256, generator=torch.Generator().manual_seed(1)).unbind()
