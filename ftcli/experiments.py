@@ -74,15 +74,15 @@ class Experiment:
     @property
     def collation(self) -> Collation:
         """How features become batches of training."""
-        return self._collation(self.execution.length_multiple)
+        return self._collation(self.execution.length_multiple, self.execution.finer_below)
 
-    def _collation(self, multiple_of: int) -> Collation:
+    def _collation(self, multiple_of: int, finer_below: int = 0) -> Collation:
         data = self.config.data
         return Collation(
             fields={**input_fields(self.tokenization), **self.task.target_fields},
             fixed_length=self.tokenization.max_length if data.padding == "max_length" else None,
             multiple_of=data.pad_to_multiple_of or multiple_of,
-            finer_below=0 if data.pad_to_multiple_of else self.execution.finer_below,
+            finer_below=0 if data.pad_to_multiple_of else finer_below,
             limit=self.architecture.max_positions,
             padding_side=self.tokenization.tokenizer.padding_side,
             # What is compiled is compiled for a batch with a mask.

@@ -122,7 +122,7 @@ def choose_execution(
         evaluation_length_multiple=_EVALUATION_LENGTH_MULTIPLE.get(device, multiple)
         if multiple == _LENGTH_MULTIPLE
         else multiple,
-        finer_below=min(_FINER_BELOW.get(device, 0), _rows_of_a_pass(training)) if multiple == _LENGTH_MULTIPLE else 0,
+        finer_below=_choose_finer_below(training, device, processes) if multiple == _LENGTH_MULTIPLE else 0,
         # torch.compile draws its own masks, and cannot look into these.
         dropout="fast" if training.dropout == "fast" and device == "cpu" and not training.compile else "torch",
         casts_at_once=device == "cuda" and precision != "fp32" and _may_cast_at_once(training, processes),
@@ -131,10 +131,12 @@ def choose_execution(
     )
 
 
-def _rows_of_a_pass(training: TrainingSection) -> int:
-    """Return how many examples a forward pass has; of short ones, if updates are made of tokens."""
-    rows = training.tokens_per_batch or training.batch_size
-    return min(rows, training.micro_batch_size) if isinstance(training.micro_batch_size, int) else rows
+def _choose_finer_below(training: TrainingSection, device: str, processes: Processes) -> int:
+    """Return the length up to which rounding is finer: as many tokens as a pass has examples, up to a bound."""
+    examples = (training.tokens_per_batch or training.batch_size) // processes.world_size
+    if isinstance(training.micro_batch_size, int):
+        examples = min(examples, training.micro_batch_size)
+    return min(_FINER_BELOW.get(device, 0), examples)
 
 
 def _can_pack_weights() -> bool:

@@ -287,6 +287,12 @@ def test_lengths_are_rounded_finer_the_more_examples_a_pass_has(training: dict[s
     assert choose_execution(section, Processes(), {}).finer_below == bound
 
 
+def test_each_process_has_its_part_of_the_examples() -> None:
+    section = TrainingSection(device="cpu", precision="bf16", batch_size=32)
+
+    assert choose_execution(section, Processes(world_size=2), {}).finer_below == 16
+
+
 def test_matrices_of_fp32_are_multiplied_in_fp32_whatever_the_switch_is_named() -> None:
     """On a machine with AMX the switch that is tried means bf16, whose error is 0.05 here."""
     a, b = torch.randn(2, 256, 256, generator=torch.Generator().manual_seed(1)).unbind()
