@@ -19,6 +19,7 @@ from ftcli.data.collation import Collation, model_inputs
 from ftcli.data.preparation import Features, PreparedSplit
 from ftcli.errors import TrainingStoppedError
 from ftcli.interruption import Interrupted, Interruption
+from ftcli.memory import ERRORS, is_out_of_memory, release
 from ftcli.metrics.names import LOSS
 from ftcli.metrics.scoring import compute_scores
 from ftcli.packed_weights import packed_weights
@@ -135,7 +136,29 @@ class Evaluator:
     def run_batch(
         self, model: torch.nn.Module, features: Features, indices: Sequence[int] | np.ndarray
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """Return the reduced outputs of one batch, and (1, 2) its loss sum and weight sum."""
+        """Return the reduced outputs of one batch, and (1, 2) its loss sum and weight sum.
+
+        A batch that is too much for the memory is computed in halves. Raises TrainingStoppedError if it is one feature.
+        """
+        try:
+            return self._run_whole_batch(model, features, indices)
+        except ERRORS as error:
+            if not is_out_of_memory(error):
+                raise
+            if len(indices) == 1:
+                raise TrainingStoppedError(
+                    "out of memory in an evaluation, with a single example in a pass; lower data.max_length, or choose "
+                    "a smaller encoder"
+                ) from None
+        release()
+        middle = len(indices) // 2
+        first, first_sums = self.run_batch(model, features, indices[:middle])
+        second, second_sums = self.run_batch(model, features, indices[middle:])
+        return {name: _concatenate([first[name], second[name]]) for name in first}, first_sums + second_sums
+
+    def _run_whole_batch(
+        self, model: torch.nn.Module, features: Features, indices: Sequence[int] | np.ndarray
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         batch = self.collation.on_device(features, indices, self.device)
         # Not inference_mode: autocast keeps no cast of a weight in it.
         with torch.no_grad():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
@@ -33,7 +35,8 @@ _BF16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16")
 # Tokens in one forward pass of an evaluation. On two cores with AMX, for SST-2, 2,048 took 1.07 times as long and 1,024
 # 1.17 times; 4,096 took as long, and 50 MiB more.
 _EVALUATION_TOKENS = {"cpu": 3072}
-# On an H100, for MRPC and an encoder of BERT-base's size, 16,384 and 65,536 took 1.03 and 1.07 times as long.
+# On an H100, for MRPC and an encoder of BERT-base's size, 16,384 and 65,536 took 1.03 and 1.07 times as long, with room
+# for them in evaluation.batch_size.
 _EVALUATION_TOKENS_OF_OTHERS = 32768
 # Lengths are rounded up to this in bf16 and fp16. A CPU's kernels are compiled for each shape and kept: for lengths of
 # 19 to 103 in updates of 8 they took half a gigabyte, and 1.06 times as long. A GPU's tensor cores like multiples of 8,
@@ -303,4 +306,23 @@ def _choose_threads(processes: Processes, environment: Mapping[str, str], reason
         return int(wished)
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cores = min(usable, psutil.cpu_count(logical=False) or usable)
+    quota = _cpu_quota()
+    if quota is not None and quota < cores:
+        cores, reasons["threads"] = max(1, math.floor(quota)), "the CPU quota of the container"
     return max(1, cores // processes.local_world_size)
+
+
+def _cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Return the CPUs' worth of time that Linux grants this container, as `docker --cpus` sets it; None: no limit.
+
+    More threads than that would be stopped for most of each period, and wait for one another.
+    """
+    try:
+        if (root / "cpu.max").is_file():
+            quota, period = (root / "cpu.max").read_text(encoding="ascii").split()
+        else:
+            quota, period = ((root / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return int(quota) / int(period) if int(quota) > 0 else None
+    except (OSError, ValueError):
+        # No Linux, no limit ("max"), or the root of all groups, which has no such file.
+        return None

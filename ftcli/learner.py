@@ -15,6 +15,7 @@ from ftcli.data.batching import MicroBatch, UpdatePlan, cut
 from ftcli.data.collation import Collation, model_inputs
 from ftcli.data.preparation import Features
 from ftcli.errors import TrainingStoppedError
+from ftcli.memory import ERRORS, is_out_of_memory, release
 from ftcli.optimization import UpdateOutcome, apply_update, total_norm
 from ftcli.processes import Processes
 from ftcli.tasks.base import Task
@@ -166,24 +167,21 @@ class Learner:
         A process that runs out of memory cannot keep a collective that others wait in: so all compute first, agree,
         and only then speak of gradients.
         """
-        from accelerate.utils.memory import clear_device_cache
-
         device = self.accelerator.device
         state = _random_state(device)
         while True:
             sums = None
             try:
                 sums = self._gradients(features, indices, synchronise=False)
-            except RuntimeError as error:
+            except ERRORS as error:
                 if not is_out_of_memory(error):
                     raise
             if self.processes.all(sums is not None, device):
                 assert sums is not None
                 self.processes.average(self._accumulated())
                 return sums
-            # Outside the handler nothing holds on to the tensors of the attempt.
             self.optimizer.zero_grad(set_to_none=True)
-            clear_device_cache(garbage_collection=True)
+            release()
             _restore(state, device)
             self.pass_size.halve(self._largest_pass(features.lengths, indices))
 
@@ -191,7 +189,7 @@ class Learner:
         """Compute, and say what to change if that ran out of memory. Raises TrainingStoppedError then."""
         try:
             return compute()
-        except RuntimeError as error:
+        except ERRORS as error:
             if not is_out_of_memory(error):
                 raise
             raise TrainingStoppedError(
@@ -199,15 +197,6 @@ class Learner:
                 "tokens in one pass; set training.micro_batch_size=auto, which cuts the same update smaller, or lower "
                 "data.max_length"
             ) from None
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether a device, or the system, had no memory left."""
-    from accelerate.utils.memory import should_reduce_batch_size
-
-    # oneDNN's words for it, measured under a limit of memory; those of others Accelerate knows.
-    of_onednn = isinstance(error, RuntimeError) and "could not create a primitive" in str(error)
-    return isinstance(error, torch.OutOfMemoryError) or of_onednn or should_reduce_batch_size(error)
 
 
 def _random_state(device: torch.device) -> tuple[torch.Tensor, torch.Tensor | None]:

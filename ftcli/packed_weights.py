@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# The layout is chosen for about as many rows; a constant, so that no digit depends on how batches are formed.
+# The layout is chosen for about as many rows; a constant, so that it does not depend on how batches are formed.
 _ROWS = 2048
 
 

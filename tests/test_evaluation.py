@@ -13,6 +13,7 @@ from conftest import ConfigWriter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ftcli.config.loading import load_config
+from ftcli.errors import TrainingStoppedError
 from ftcli.evaluation import Evaluator
 from ftcli.experiments import prepare_experiment
 from ftcli.hardware import start
@@ -92,3 +93,57 @@ def test_another_order_is_seen(write_config: ConfigWriter) -> None:
     found, _ = evaluator.run_model(model, features)
 
     assert np.abs(np.diff(found["logits"], axis=0)).max(axis=1).min() > 1e-5
+
+
+class Short:
+    """The memory of a device that holds so many features of a batch, put before a model's forward."""
+
+    def __init__(self, model: Any, room: int, error: Exception) -> None:
+        self.forward, self.room, self.error = model.forward, room, error
+        self.sizes: list[int] = []
+
+    def __call__(self, input_ids: torch.Tensor, **inputs: Any) -> Any:
+        self.sizes.append(len(input_ids))
+        if len(input_ids) > self.room:
+            raise self.error
+        return self.forward(input_ids=input_ids, **inputs)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError("Unable to allocate")])
+def test_a_batch_that_is_too_large_for_the_memory_is_computed_in_halves(
+    write_config: ConfigWriter, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    evaluator, model, features = ready(write_config(), "fp32")
+    expected, expected_loss = evaluator.run_model(model, features)
+    short = Short(model, 2, error)
+    monkeypatch.setattr(model, "forward", short)
+
+    found, loss = evaluator.run_model(model, features)
+
+    assert short.sizes == [4, 2, 2] * 4 + [1]
+    np.testing.assert_allclose(found["logits"], expected["logits"], rtol=0, atol=1e-6)
+    assert loss == pytest.approx(expected_loss, abs=1e-6)
+
+
+def test_one_feature_that_is_too_large_is_told(write_config: ConfigWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluator, model, features = ready(write_config(), "fp32")
+    monkeypatch.setattr(model, "forward", Short(model, 0, torch.OutOfMemoryError("CUDA out of memory.")))
+
+    with pytest.raises(TrainingStoppedError, match=r"single example in a pass; lower data\.max_length"):
+        evaluator.run_model(model, features)
+
+
+def test_another_error_is_not_taken_for_memory(write_config: ConfigWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluator, model, features = ready(write_config(), "fp32")
+    short = Short(model, 0, RuntimeError("shapes do not match"))
+    monkeypatch.setattr(model, "forward", short)
+
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        evaluator.run_model(model, features)
+    assert short.sizes == [4]
+
+
+def test_how_an_evaluation_is_padded_does_not_depend_on_the_updates(write_config: ConfigWriter) -> None:
+    evaluator, _, _ = ready(write_config(training={"batch_size": 64}), "bf16")
+
+    assert [evaluator.collation.padded_length(length) for length in (3, 9, 31, 33)] == [4, 10, 32, 34]

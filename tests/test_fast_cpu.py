@@ -120,6 +120,17 @@ def test_more_padding_changes_no_logit(name: str, tmp_path: Path) -> None:
     torch.testing.assert_close(logits(model, 12), logits(model), rtol=0, atol=1e-6)
 
 
+def test_a_window_that_holds_nothing_but_padding_gives_no_nan(tmp_path: Path) -> None:
+    """In bf16, where the mask's large negative number could become infinity, and a row of them NaN."""
+    model = build(tmp_path, "modernbert", fast_cpu.NAME, local_attention=4)
+    fast_cpu.install(model)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        padded, expected = logits(model, 40), logits(model)
+
+    torch.testing.assert_close(padded, expected, rtol=0, atol=0.02)
+
+
 def test_padding_that_is_attended_changes_logits(tmp_path: Path) -> None:
     """Negative control: what happens to an attention that is registered without its mask."""
     from transformers import AttentionMaskInterface

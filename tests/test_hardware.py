@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +22,7 @@ ACCELERATE = {"ACCELERATE_MIXED_PRECISION": "no", "OMP_NUM_THREADS": "1"}
 def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware.os, "sched_getaffinity", lambda _: range(8), raising=False)
     monkeypatch.setattr(hardware.psutil, "cpu_count", lambda logical: 8 if logical else 4)
+    monkeypatch.setattr(hardware, "_cpu_quota", lambda: None)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,41 @@ def test_threads_are_physical_cores_by_process_unless_a_person_set_them(
     processes = Processes(world_size=local_world_size, local_world_size=local_world_size)
 
     assert choose_execution(TrainingSection(), processes, environment).num_threads == threads
+
+
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        ({"cpu.max": "250000 100000\n"}, 2.5),
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 0.5),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({}, None),
+    ],
+)
+def test_the_cpu_quota_of_a_container_is_read_in_both_versions_of_cgroups(
+    tmp_path: Path, files: dict[str, str], quota: float | None
+) -> None:
+    (tmp_path / "cpu").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+
+    assert hardware._cpu_quota(tmp_path) == quota
+
+
+@pytest.mark.parametrize(
+    ("quota", "threads", "is_told"), [(2.5, 2, True), (0.5, 1, True), (4.0, 4, False), (64.0, 4, False)]
+)
+@pytest.mark.usefixtures("four_cores")
+def test_threads_fit_into_the_quota_of_a_container(
+    monkeypatch: pytest.MonkeyPatch, quota: float, threads: int, is_told: bool
+) -> None:
+    monkeypatch.setattr(hardware, "_cpu_quota", lambda: quota)
+
+    found = choose_execution(TrainingSection(), Processes(), {})
+
+    assert found.num_threads == threads
+    assert ("CPU quota" in found.summary()) is is_told
 
 
 @pytest.mark.parametrize(

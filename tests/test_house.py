@@ -25,7 +25,7 @@ ORDER = (
     "durable",
     "runs",
     "processes",
-    "fast_cpu first_token half_weights packed_weights",
+    "fast_cpu first_token half_weights memory packed_weights",
     "hardware",
     "metrics",
     "data",

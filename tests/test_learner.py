@@ -21,7 +21,8 @@ from ftcli.data.preparation import Features
 from ftcli.errors import ConfigError, TrainingStoppedError
 from ftcli.experiments import prepare_experiment
 from ftcli.hardware import start
-from ftcli.learner import Learner, is_out_of_memory
+from ftcli.learner import Learner
+from ftcli.memory import is_out_of_memory
 from ftcli.training import run_updates
 from ftcli.workflows.train import dry_run
 
@@ -34,6 +35,7 @@ class SmallMemory(Line):
     def __init__(self, room: int) -> None:
         super().__init__()
         self.room = room
+        self.error: Exception = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate more.")
         self.passes: list[int] = []
         self.drawn: list[float] = []
 
@@ -41,7 +43,7 @@ class SmallMemory(Line):
         self.passes.append(len(input_ids))
         self.drawn.append(torch.rand(()).item())
         if len(input_ids) > self.room:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate more.")
+            raise self.error
         return super().forward(input_ids, attention_mask)
 
 
@@ -119,8 +121,21 @@ def test_20_a_dry_run_names_it_too(write_config: ConfigWriter, monkeypatch: pyte
         dry_run(write_config(), console=Console(quiet=True))
 
 
-def test_what_onednn_says_without_memory_is_taken_for_it() -> None:
-    assert is_out_of_memory(RuntimeError("could not create a primitive"))
+@pytest.mark.parametrize(
+    "error", [RuntimeError("could not create a primitive"), MemoryError("Unable to allocate 1.0 GiB for an array")]
+)
+def test_what_onednn_and_numpy_say_without_memory_is_taken_for_it(error: Exception) -> None:
+    assert is_out_of_memory(error)
+
+
+def test_memory_that_numpy_lacks_halves_the_passes_too() -> None:
+    """The masks of dropout on a CPU are drawn by numpy."""
+    learner, model = learner_with(room=4)
+    model.error = MemoryError("Unable to allocate 1.0 GiB for an array")
+
+    learner.update(EIGHT, np.arange(8))
+
+    assert model.passes == [8, 4, 4]
 
 
 def test_another_error_is_not_taken_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,6 +251,8 @@ def test_a_run_tells_and_records_that_its_passes_became_smaller(
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile on a CPU needs a C++ compiler")
 @pytest.mark.slow
 def test_a_compiled_model_has_the_losses_of_one_that_is_not(write_config: ConfigWriter) -> None:
+    torch._dynamo.utils.counters.clear()
     compiled = losses(write_config(), "training.compile=true", "training.max_steps=2")
 
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
     np.testing.assert_allclose(compiled, losses(write_config(), "training.max_steps=2"), rtol=0, atol=1e-5)

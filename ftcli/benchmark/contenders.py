@@ -1,11 +1,11 @@
 """Who competes: ftcli's loop, the plain loop that a user writes by hand, and transformers' Trainer.
 
-Each learns from the same examples of a round, in its own order, and evaluates the same split.
+Each learns from the same examples of a round, in its own order, and evaluates the same split. Each is built from an
+experiment and a folder, for what it writes.
 """
 
 from __future__ import annotations
 
-import tempfile
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -44,22 +44,21 @@ class Contender(Protocol):
 class Ours:
     """ftcli's own loop, with the settings of the config."""
 
-    def __init__(self, experiment: Experiment) -> None:
+    def __init__(self, experiment: Experiment, folder: Path) -> None:
         self.experiment = experiment
+        self.steps = folder / STEPS
         accelerator = start(experiment.execution, experiment.processes)
         self.model = experiment.build_model().model
         self.learner = experiment.learner(self.model, accelerator)
         self.evaluator = experiment.evaluator(accelerator)
-        self.folder = tempfile.TemporaryDirectory()
 
     def train(self, features: Features) -> tuple[float, int]:
         """Run one epoch of updates over the features, and record each as a run does."""
         plan = replace(self.experiment.plan, lengths=features.lengths, epochs=1, max_steps=None)
-        path = Path(self.folder.name) / STEPS
         slots = 0
         started = time.perf_counter()
         for record in run_updates(self.learner, plan, features):
-            append_line(path, to_json(asdict(record)))
+            append_line(self.steps, to_json(asdict(record)))
             slots += record.num_slots
         return time.perf_counter() - started, slots
 
@@ -75,7 +74,7 @@ class Ours:
 class Plain:
     """The loop of a course: random order, padding by batch, fp32, unfused AdamW, a loss that is read every step."""
 
-    def __init__(self, experiment: Experiment) -> None:
+    def __init__(self, experiment: Experiment, _: Path) -> None:
         self.device = torch.device(experiment.execution.device)
         self.batch_size = experiment.config.training.batch_size
         self.model = _stock_model(experiment).to(self.device)
@@ -120,7 +119,7 @@ class Plain:
 class Trainer:
     """transformers' Trainer, as it comes."""
 
-    def __init__(self, experiment: Experiment) -> None:
+    def __init__(self, experiment: Experiment, folder: Path) -> None:
         from transformers import Trainer as StockTrainer
         from transformers import TrainerCallback, TrainingArguments
 
@@ -134,11 +133,10 @@ class Trainer:
                 self.seconds = time.perf_counter() - self.started
 
         self.model = _stock_model(experiment)
-        self.folder = tempfile.TemporaryDirectory()
         self.clock = Clock()
         on_cpu = experiment.execution.device == "cpu"
         arguments = TrainingArguments(
-            output_dir=self.folder.name,
+            output_dir=str(folder),
             per_device_train_batch_size=experiment.config.training.batch_size,
             learning_rate=experiment.config.optimizer.learning_rate,
             num_train_epochs=1,
@@ -147,6 +145,7 @@ class Trainer:
             disable_tqdm=True,
             use_cpu=on_cpu,
             dataloader_pin_memory=not on_cpu,
+            activation_checkpointing=experiment.config.training.gradient_checkpointing,
             **self.settings(experiment),
         )
         self.trainer = StockTrainer(
@@ -206,7 +205,11 @@ def _stock_model(experiment: Experiment) -> Any:
 
     torch.manual_seed(experiment.config.seed)
     return AutoModelForSequenceClassification.from_pretrained(
-        experiment.architecture.location, num_labels=len(experiment.labels), dtype=torch.float32
+        experiment.architecture.location,
+        revision=experiment.architecture.revision or "main",
+        num_labels=len(experiment.labels),
+        ignore_mismatched_sizes=True,
+        dtype=torch.float32,
     )
 
 

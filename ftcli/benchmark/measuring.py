@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from ftcli.hardware import bf16_instructions
+
 # Floating-point operations a parameter and token: forward 2; backward twice as many again.
 FLOPS_OF_TRAINING, FLOPS_OF_EVALUATION = 6, 2
 # Rows of the square matrices whose product shows the rate: a GPU needs larger ones to be busy.
@@ -25,9 +27,13 @@ def encoder_parameters(model: Any) -> int:
 
 
 def matrix_rate(device: str) -> float:
-    """Return the floating-point operations a second of a large square bf16 product: the median of nine."""
+    """Return the floating-point operations a second of a large square product: the median of nine.
+
+    It is in bf16, or in fp32 on a CPU without instructions for that.
+    """
     size = _SIZE if device == "cpu" else _SIZE_OF_GPUS
-    a, b = torch.randn(2, size, size, dtype=torch.bfloat16, device=device).unbind()
+    dtype = torch.float32 if device == "cpu" and not bf16_instructions() else torch.bfloat16
+    a, b = torch.randn(2, size, size, dtype=dtype, device=device).unbind()
     seconds = []
     for _ in range(_REPEATS):
         _wait(device)

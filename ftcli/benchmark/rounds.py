@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from statistics import median
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from ftcli.config.schema import Config
 from ftcli.errors import FtcliError, from_record
 
 MEASURED = ("train", "evaluate")
+_DEVICES = "CUDA_VISIBLE_DEVICES"
 
 
 class Worker:
@@ -25,13 +28,16 @@ class Worker:
 
     def __init__(self, config: Config, name: str) -> None:
         self.name = name
+        self.folder = TemporaryDirectory()
         self.messages = TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed by close()
         self.process = subprocess.Popen(  # noqa: S603 - ourselves
-            [sys.executable, "-m", "ftcli.benchmark.worker", config.model_dump_json(), name],
+            [sys.executable, "-m", "ftcli.benchmark.worker", config.model_dump_json(), name, self.folder.name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.messages,
             text=True,
+            # On several GPUs Trainer would learn from as many batches at once, on all of them.
+            env={**os.environ, _DEVICES: os.environ.get(_DEVICES, "0").split(",")[0]},
         )
         try:
             self.facts = self._answer()
@@ -42,8 +48,10 @@ class Worker:
     def ask(self, **what: Any) -> dict[str, Any]:
         """Have it do something, and return its answer."""
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(what) + "\n")
-        self.process.stdin.flush()
+        # One that is gone reads nothing; it has no answer either, and that is told.
+        with suppress(BrokenPipeError):
+            self.process.stdin.write(json.dumps(what) + "\n")
+            self.process.stdin.flush()
         return self._answer()
 
     def close(self) -> None:
@@ -51,6 +59,7 @@ class Worker:
         self.process.kill()
         self.process.communicate()
         self.messages.close()
+        self.folder.cleanup()
 
     def _answer(self) -> dict[str, Any]:
         assert self.process.stdout is not None

@@ -1,6 +1,7 @@
 """One contender in a process of its own: it reads what to do from standard input, and answers in JSON lines.
 
-`python -m ftcli.benchmark.worker CONFIG CONTENDER`, where CONFIG is a config as JSON.
+`python -m ftcli.benchmark.worker CONFIG CONTENDER FOLDER`, where CONFIG is a config as JSON, and FOLDER takes what the
+contender writes.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import resource
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ from ftcli.console import Console
 from ftcli.errors import FtcliError, to_record
 
 
-def main(config_text: str, name: str) -> None:
+def main(config_text: str, name: str, folder: str) -> None:
     """Prepare, learn from one update, and then do what is asked, until nothing is asked any more."""
     # What libraries print must not stand between the answers.
     answers = os.fdopen(os.dup(1), "w")
@@ -32,12 +34,12 @@ def main(config_text: str, name: str) -> None:
 
     try:
         values = json.loads(config_text)
-        _serve(config_type(values["task"]).model_validate_json(config_text), name, answer)
+        _serve(config_type(values["task"]).model_validate_json(config_text), name, Path(folder), answer)
     except FtcliError as error:
         answer({"error": to_record(error)})
 
 
-def _serve(config: Config, name: str, answer: Any) -> None:
+def _serve(config: Config, name: str, folder: Path, answer: Any) -> None:
     started = psutil.Process().create_time()
     from ftcli.benchmark.contenders import CONTENDERS
     from ftcli.benchmark.measuring import encoder_parameters, matrix_rate
@@ -45,9 +47,14 @@ def _serve(config: Config, name: str, answer: Any) -> None:
 
     Console(quiet=True).calm_libraries()
     train, validation = config.data.train_split, config.data.validation_split
+    if config.evaluation.every == "never":
+        validation = train
+    # No score is computed, so no metric is needed.
+    evaluation = config.evaluation.model_copy(update={"metrics": (), "best_metric": None})
+    config = config.model_copy(update={"evaluation": evaluation})
     experiment = prepare_experiment(config, [train, validation])
     device = experiment.execution.device
-    contender = CONTENDERS[name](experiment)
+    contender = CONTENDERS[name](experiment, folder)
     features = experiment.splits[train].features
     contender.train(features.take(np.arange(config.training.batch_size) % len(features)))
     answer(

@@ -113,7 +113,7 @@ class DataSection(Section):
         trainer=("pad_to_max_length",),
     )
     pad_to_multiple_of: Positive | None = setting(
-        None, help="Round padded lengths up to a multiple of this; null: 8 in bf16 and fp16, 64 for compile, else 1"
+        None, help="Round padded lengths up to a multiple of this; null: by device and precision, 64 for compile"
     )
     quoting: Literal["auto", "none", "minimal"] = setting(
         "auto", help="Quotes in csv and tsv files; auto is none for a .tsv whose quotes do not pair"
@@ -160,7 +160,7 @@ class TrainingSection(Section):
         synonyms={"float16": "fp16", "bfloat16": "bf16", "float32": "fp32", "half": "fp16", "no": "fp32"},
     )
     dropout: Literal["fast", "torch"] = setting(
-        "fast", help="fast: for known encoders, other dropout masks on a CPU, a last layer of one token; torch: its own"
+        "fast", help="fast, on a CPU: other masks and, for known encoders, a last layer of one token; torch: its own"
     )
     deterministic: bool = setting(
         False,

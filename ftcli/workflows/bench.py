@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib.metadata import version
+from math import ceil
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -90,6 +91,7 @@ def _shaped(stack: ExitStack, overrides: Iterable[str]) -> Iterator[Config]:
         folder = Path(stack.enter_context(TemporaryDirectory())) / shape.name
         folder.mkdir()
         write_shape(shape, folder)
+        measured: set[int] = set()
         for batch_size in (8, 32):
             texts = [f"text{number}" for number in range(shape.num_texts)]
             values = {
@@ -97,7 +99,11 @@ def _shaped(stack: ExitStack, overrides: Iterable[str]) -> Iterator[Config]:
                 "data": {"path": str(folder), "columns": {"text": texts, "label": "label"}},
                 "training": {"batch_size": batch_size},
             }
-            yield load_config(config_type(DEFAULT_TASK).model_validate(values), overrides)
+            config = load_config(config_type(DEFAULT_TASK).model_validate(values), overrides)
+            # An override may set the same size for both.
+            if config.training.batch_size not in measured:
+                measured.add(config.training.batch_size)
+                yield config
 
 
 def _measure(
@@ -107,13 +113,15 @@ def _measure(
     names = ["ftcli", *(name for other in against for name in AGAINST[other])]
     # As many as share a window: with fewer, examples of like length would be rarer than in a long run.
     updates = num_updates or WINDOW
+    if config.training.tokens_per_batch is not None:
+        raise ConfigError("training.tokens_per_batch: bench compares updates of batch_size examples; set it to null")
     with console.progress("measuring", (num_rounds + 1) * len(names), every=len(names)) as progress:
         rounds = run_rounds(config, names, num_updates=updates, num_rounds=num_rounds, on_turn=progress.advance)
     return {
         "model": config.model.name_or_path,
         "data": Path(config.data.path or "files").name,
         "batch_size": config.training.batch_size,
-        "num_updates": updates,
+        "num_updates": min(updates, ceil(rounds.facts["ftcli"]["num_train"] / config.training.batch_size)),
         **summarise(rounds),
     }
 
@@ -158,7 +166,7 @@ def _table(record: Mapping[str, Any]) -> Table:
     rate = median(one["matrix_rate"] for one in measured)
     title = (
         f"{measured[0]['model']}; {record['date']}; {record['machine']}; {versions}\n{measured[0]['execution']}; "
-        f"bf16 products {rate / 1e9:,.0f} GFLOP/s; medians of {record['num_rounds']} rounds"
+        f"matrix products {rate / 1e9:,.0f} GFLOP/s; medians of {record['num_rounds']} rounds"
     )
     table = Table(title=title, title_justify="left")
     for number, name in enumerate(_HEADER):

@@ -39,6 +39,7 @@ PREDICTED_KEYS = (
     "data.padding",
     "data.pad_to_multiple_of",
     "evaluation.batch_size",
+    "evaluation.tokens_per_batch",
     "training.device",
     "training.precision",
 )

@@ -133,11 +133,13 @@ def _told(record: dict[str, Any]) -> str:
     return f"one of {updates[1]:,} updates tried, {names}"
 
 
-def _ask_for_determinism() -> None:
-    """Refuse kernels that do not give the same bits every time. A CPU has none that we use."""
-    # Read by cuBLAS when it is first used; one of the two values that it documents for this.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
+def _choose_kernels(*, deterministic: bool) -> None:
+    """Allow all kernels, or only those that give the same bits every time. A CPU has no others that we use."""
+    if deterministic:
+        # Read by cuBLAS when it is first used; one of the two values that it documents for this.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # The switch is one of the process, and a notebook may train again.
+    torch.use_deterministic_algorithms(deterministic)
 
 
 def prepare_training(config: Config, console: Console, *, allow_remote_code: bool) -> Experiment:
@@ -156,8 +158,7 @@ def prepare_training(config: Config, console: Console, *, allow_remote_code: boo
 
 def _build(experiment: Experiment, *, probes: bool) -> tuple[Learner, BuiltModel]:
     """Join the process group, load the weights, and build what changes them. probes: whether to look at memory."""
-    if experiment.config.training.deterministic:
-        _ask_for_determinism()
+    _choose_kernels(deterministic=experiment.config.training.deterministic)
     accelerator = start(experiment.execution, experiment.processes)
     built = experiment.build_model()
     learner = experiment.learner(built.model, accelerator)

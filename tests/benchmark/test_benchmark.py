@@ -9,12 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import ConfigWriter, run_ftcli
 from transformers import BertConfig, BertForSequenceClassification
 
+from ftcli.benchmark.contenders import CONTENDERS
 from ftcli.benchmark.measuring import encoder_parameters
-from ftcli.benchmark.rounds import Rounds, summarise
+from ftcli.benchmark.rounds import Rounds, Worker, summarise
 from ftcli.benchmark.shapes import MRPC, SST2, Shape, write_shape
+from ftcli.config.loading import load_config
+from ftcli.errors import ConfigError, FtcliError
+from ftcli.experiments import prepare_experiment
 from ftcli.workflows.bench import bench
 
 
@@ -91,6 +96,53 @@ def test_an_error_of_a_contender_is_told_as_ours(write_config: ConfigWriter, tmp
     assert found.returncode == 5
     assert "no model here" in found.stderr
     assert "Traceback" not in found.stderr
+
+
+def test_updates_of_tokens_are_not_compared_with_those_of_examples(write_config: ConfigWriter) -> None:
+    with pytest.raises(ConfigError, match=r"training\.tokens_per_batch"):
+        bench(write_config(), ["training.tokens_per_batch=512"])
+
+
+def test_a_contender_that_is_gone_is_an_error(
+    write_config: ConfigWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system may end one that is waiting, for want of memory."""
+    stand_in = tmp_path / "python"
+    stand_in.write_text("#!/bin/sh\necho '{}'\nexec cat > /dev/null\n")
+    stand_in.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(stand_in))
+    worker = Worker(load_config(write_config()), "plain")
+    worker.process.kill()
+    worker.process.wait()
+
+    with pytest.raises(FtcliError, match="the contender plain ended with exit code -9"):
+        worker.ask(matrix_rate=True)
+    worker.close()
+
+
+@pytest.mark.parametrize("name", CONTENDERS)
+def test_a_contender_learns_and_evaluates(write_config: ConfigWriter, tmp_path: Path, name: str) -> None:
+    experiment = prepare_experiment(load_config(write_config()), ["train", "validation"])
+    contender = CONTENDERS[name](experiment, tmp_path)
+    before = {key: value.clone() for key, value in contender.model.state_dict().items()}
+
+    seconds, _ = contender.train(experiment.splits["train"].features)
+    evaluated, _ = contender.evaluate(experiment.splits["validation"].features)
+
+    assert min(seconds, evaluated) > 0
+    assert [key for key, value in contender.model.state_dict().items() if not torch.equal(value, before[key])]
+
+
+def test_trainer_learns_from_each_example_once_in_updates_of_the_same_size(
+    write_config: ConfigWriter, tmp_path: Path
+) -> None:
+    experiment = prepare_experiment(load_config(write_config()), ["train"])
+    contender = CONTENDERS["trainer-best"](experiment, tmp_path)
+
+    contender.train(experiment.splits["train"].features)
+
+    # 43 rows in updates of 8.
+    assert contender.trainer.state.global_step == 6
 
 
 @pytest.mark.slow

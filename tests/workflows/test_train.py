@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import PAIR_HEADER, ConfigWriter, pair_rows, save_tiny_model, write_table
 
 from ftcli import evaluate, inspect_batch, load_config, train
@@ -207,6 +208,18 @@ def test_a_dry_run_writes_nothing(config: Path, tmp_path: Path) -> None:
     assert found["loss"] > 0
     assert found["evaluation_loss"] > 0
     assert not (tmp_path / "run").exists()
+
+
+def test_a_process_computes_deterministically_only_while_a_config_says_so(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    dry_run(config, ["training.deterministic=true"], console=QUIET)
+    assert torch.are_deterministic_algorithms_enabled()
+
+    dry_run(config, console=QUIET)
+
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_never_evaluating_needs_no_validation_split_and_publishes_the_last(
