@@ -146,9 +146,10 @@ class Evaluator:
             if not is_out_of_memory(error):
                 raise
             if len(indices) == 1:
+                reason = next(iter(str(error).splitlines()), type(error).__name__)
                 raise TrainingStoppedError(
-                    "out of memory in an evaluation, with a single example in a pass; lower data.max_length, or choose "
-                    "a smaller encoder"
+                    f"out of memory in an evaluation, with a single example in a pass ({reason}); lower "
+                    "data.max_length, or choose a smaller encoder"
                 ) from None
         release()
         middle = len(indices) // 2

@@ -136,7 +136,9 @@ def choose_execution(
 
 def _choose_finer_below(training: TrainingSection, device: str, processes: Processes) -> int:
     """Return the length up to which rounding is finer: as many tokens as a pass has examples, up to a bound."""
-    examples = (training.tokens_per_batch or training.batch_size) // processes.world_size
+    # So many tokens are as many examples as each of them is long.
+    whole = training.batch_size if training.tokens_per_batch is None else math.isqrt(training.tokens_per_batch)
+    examples = whole // processes.world_size
     if isinstance(training.micro_batch_size, int):
         examples = min(examples, training.micro_batch_size)
     return min(_FINER_BELOW.get(device, 0), examples)
@@ -315,7 +317,7 @@ def _choose_threads(processes: Processes, environment: Mapping[str, str], reason
 def _cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
     """Return the CPUs' worth of time that Linux grants this container, as `docker --cpus` sets it; None: no limit.
 
-    More threads than that would be stopped for most of each period, and wait for one another.
+    More threads than that would be stopped for most of each period. A limit of a group outside containers is not seen.
     """
     try:
         if (root / "cpu.max").is_file():

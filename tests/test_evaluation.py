@@ -129,7 +129,7 @@ def test_one_feature_that_is_too_large_is_told(write_config: ConfigWriter, monke
     evaluator, model, features = ready(write_config(), "fp32")
     monkeypatch.setattr(model, "forward", Short(model, 0, torch.OutOfMemoryError("CUDA out of memory.")))
 
-    with pytest.raises(TrainingStoppedError, match=r"single example in a pass; lower data\.max_length"):
+    with pytest.raises(TrainingStoppedError, match=r"single example in a pass \(CUDA out of memory\.\); lower data"):
         evaluator.run_model(model, features)
 
 

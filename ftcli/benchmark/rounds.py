@@ -28,7 +28,7 @@ class Worker:
 
     def __init__(self, config: Config, name: str) -> None:
         self.name = name
-        self.folder = TemporaryDirectory()
+        self.folder = TemporaryDirectory(ignore_cleanup_errors=True)
         self.messages = TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed by close()
         self.process = subprocess.Popen(  # noqa: S603 - ourselves
             [sys.executable, "-m", "ftcli.benchmark.worker", config.model_dump_json(), name, self.folder.name],
@@ -114,10 +114,14 @@ def run_rounds(
 
 
 def _examples(facts: Mapping[str, Any], num_train: int, number: int) -> dict[str, list[int]]:
-    """Draw the examples of a round, the same for every contender."""
+    """Draw the examples of a round, the same for every contender.
+
+    Those of the validation split are all evaluated; without one, those that were learned from.
+    """
     generator = np.random.default_rng(number)
-    train = generator.permutation(facts["num_train"])[:num_train]
-    return {"train": train.tolist(), "evaluate": list(range(facts["num_validation"]))}
+    train = generator.permutation(facts["num_train"])[:num_train].tolist()
+    validation = facts["num_validation"]
+    return {"train": train, "evaluate": train if validation is None else list(range(validation))}
 
 
 def summarise(rounds: Rounds) -> dict[str, Any]:

@@ -47,7 +47,8 @@ def _serve(config: Config, name: str, folder: Path, answer: Any) -> None:
 
     Console(quiet=True).calm_libraries()
     train, validation = config.data.train_split, config.data.validation_split
-    if config.evaluation.every == "never":
+    never_evaluates = config.evaluation.every == "never"
+    if never_evaluates:
         validation = train
     # No score is computed, so no metric is needed.
     evaluation = config.evaluation.model_copy(update={"metrics": (), "best_metric": None})
@@ -61,7 +62,7 @@ def _serve(config: Config, name: str, folder: Path, answer: Any) -> None:
         {
             "seconds_to_first_update": time.time() - started,
             "num_train": len(features),
-            "num_validation": len(experiment.splits[validation].features),
+            "num_validation": None if never_evaluates else len(experiment.splits[validation].features),
             "execution": experiment.execution.summary(),
             "encoder_parameters": encoder_parameters(contender.model),
         }

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,20 +64,21 @@ def train(
         return tell_finished(config, console)
     experiment = prepare_training(config, console, allow_remote_code=allow_remote_code)
     started = time.perf_counter()
-    learner, built = _build(experiment, probes=begin.checkpoint is None)
-    run = TrainingRun(experiment, learner, console, begin)
-    warnings = [] if begin.checkpoint is None else list(run.check_start(allow_inexact=allow_inexact))
-    with run.recorded():
-        console.fields("ftcli train", [*header(experiment, built, learner.pass_size.limit), *run.told_start()])
-        for warning in (*warnings, *data_warnings(experiment)):
-            console.warn(warning)
-        run.fit()
-        record = run.finish(time.perf_counter() - started)
-    # Behind it, as the run is finished whether or not anybody reads of it.
-    run.tell(record)
-    learner.accelerator.end_training()
-    if experiment.processes.world_size > 1:
-        time.sleep(_GLOO_SECONDS)
+    with _kernels(deterministic=config.training.deterministic):
+        learner, built = _build(experiment, probes=begin.checkpoint is None)
+        run = TrainingRun(experiment, learner, console, begin)
+        warnings = [] if begin.checkpoint is None else list(run.check_start(allow_inexact=allow_inexact))
+        with run.recorded():
+            console.fields("ftcli train", [*header(experiment, built, learner.pass_size.limit), *run.told_start()])
+            for warning in (*warnings, *data_warnings(experiment)):
+                console.warn(warning)
+            run.fit()
+            record = run.finish(time.perf_counter() - started)
+        # Behind it, as the run is finished whether or not anybody reads of it.
+        run.tell(record)
+        learner.accelerator.end_training()
+        if experiment.processes.world_size > 1:
+            time.sleep(_GLOO_SECONDS)
     return record
 
 
@@ -103,23 +105,24 @@ def dry_run(
     except FtcliError as error:
         console.warn(str(error))
     experiment = prepare_training(config, console, allow_remote_code=allow_remote_code)
-    learner, built = _build(experiment, probes=True)
-    console.fields("ftcli train --dry-run", header(experiment, built, learner.pass_size.limit))
-    for warning in data_warnings(experiment):
-        console.warn(warning)
-    features = experiment.splits[experiment.config.data.train_split].features
-    plan = experiment.plan
-    indices = next(iter(plan)).features
-    micro_batch = learner.cut(plan.lengths, indices)[experiment.processes.rank][0]
-    batch = learner.batch(features, micro_batch)
-    loss_sum, weight_sum = learner.explained(
-        lambda: learner.accumulate(batch, counts=micro_batch.counts), plan.lengths, indices
-    )
-    record: dict[str, Any] = {"num_updates": plan.num_updates, "loss": float(loss_sum / weight_sum)}
-    judge = experiment.judge(learner.accelerator)
-    if judge.split is not None:
-        first = judge.split.features.take(judge.evaluator.plan(judge.split.features)[0])
-        _, record["evaluation_loss"] = judge.evaluator.run_model(learner.model, first)
+    with _kernels(deterministic=experiment.config.training.deterministic):
+        learner, built = _build(experiment, probes=True)
+        console.fields("ftcli train --dry-run", header(experiment, built, learner.pass_size.limit))
+        for warning in data_warnings(experiment):
+            console.warn(warning)
+        features = experiment.splits[experiment.config.data.train_split].features
+        plan = experiment.plan
+        indices = next(iter(plan)).features
+        micro_batch = learner.cut(plan.lengths, indices)[experiment.processes.rank][0]
+        batch = learner.batch(features, micro_batch)
+        loss_sum, weight_sum = learner.explained(
+            lambda: learner.accumulate(batch, counts=micro_batch.counts), plan.lengths, indices
+        )
+        record: dict[str, Any] = {"num_updates": plan.num_updates, "loss": float(loss_sum / weight_sum)}
+        judge = experiment.judge(learner.accelerator)
+        if judge.split is not None:
+            first = judge.split.features.take(judge.evaluator.plan(judge.split.features)[0])
+            _, record["evaluation_loss"] = judge.evaluator.run_model(learner.model, first)
     if not all(math.isfinite(value) for value in record.values()):
         raise TrainingStoppedError(f"dry run: {_told(record)}; a loss is not finite, so training would stop")
     console.result(record, f"dry run: {_told(record)}; no run was written")
@@ -133,13 +136,21 @@ def _told(record: dict[str, Any]) -> str:
     return f"one of {updates[1]:,} updates tried, {names}"
 
 
-def _choose_kernels(*, deterministic: bool) -> None:
-    """Allow all kernels, or only those that give the same bits every time. A CPU has no others that we use."""
-    if deterministic:
-        # Read by cuBLAS when it is first used; one of the two values that it documents for this.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # The switch is one of the process, and a notebook may train again.
-    torch.use_deterministic_algorithms(deterministic)
+@contextmanager
+def _kernels(*, deterministic: bool) -> Iterator[None]:
+    """Compute with kernels that give the same bits every time, if asked to. A CPU has no others that we use."""
+    if not deterministic:
+        yield
+        return
+    # Read by cuBLAS when it is first used; one of the two values that it documents for this.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # The switch is one of the process, and a notebook may go on with something else.
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 def prepare_training(config: Config, console: Console, *, allow_remote_code: bool) -> Experiment:
@@ -158,7 +169,6 @@ def prepare_training(config: Config, console: Console, *, allow_remote_code: boo
 
 def _build(experiment: Experiment, *, probes: bool) -> tuple[Learner, BuiltModel]:
     """Join the process group, load the weights, and build what changes them. probes: whether to look at memory."""
-    _choose_kernels(deterministic=experiment.config.training.deterministic)
     accelerator = start(experiment.execution, experiment.processes)
     built = experiment.build_model()
     learner = experiment.learner(built.model, accelerator)

@@ -108,10 +108,13 @@ def test_a_contender_that_is_gone_is_an_error(
 ) -> None:
     """The system may end one that is waiting, for want of memory."""
     stand_in = tmp_path / "python"
-    stand_in.write_text("#!/bin/sh\necho '{}'\nexec cat > /dev/null\n")
+    stand_in.write_text('#!/bin/sh\necho "{\\"sees\\": \\"$CUDA_VISIBLE_DEVICES\\"}"\nexec cat > /dev/null\n')
     stand_in.chmod(0o755)
     monkeypatch.setattr("sys.executable", str(stand_in))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,4")
     worker = Worker(load_config(write_config()), "plain")
+    # Trainer would learn from more than ftcli with a GPU more.
+    assert worker.facts == {"sees": "3"}
     worker.process.kill()
     worker.process.wait()
 
@@ -122,7 +125,7 @@ def test_a_contender_that_is_gone_is_an_error(
 
 @pytest.mark.parametrize("name", CONTENDERS)
 def test_a_contender_learns_and_evaluates(write_config: ConfigWriter, tmp_path: Path, name: str) -> None:
-    experiment = prepare_experiment(load_config(write_config()), ["train", "validation"])
+    experiment = prepare_experiment(load_config(write_config(), ["training.device=cpu"]), ["train", "validation"])
     contender = CONTENDERS[name](experiment, tmp_path)
     before = {key: value.clone() for key, value in contender.model.state_dict().items()}
 
@@ -133,10 +136,8 @@ def test_a_contender_learns_and_evaluates(write_config: ConfigWriter, tmp_path: 
     assert [key for key, value in contender.model.state_dict().items() if not torch.equal(value, before[key])]
 
 
-def test_trainer_learns_from_each_example_once_in_updates_of_the_same_size(
-    write_config: ConfigWriter, tmp_path: Path
-) -> None:
-    experiment = prepare_experiment(load_config(write_config()), ["train"])
+def test_trainer_learns_in_updates_of_the_same_size(write_config: ConfigWriter, tmp_path: Path) -> None:
+    experiment = prepare_experiment(load_config(write_config(), ["training.device=cpu"]), ["train"])
     contender = CONTENDERS["trainer-best"](experiment, tmp_path)
 
     contender.train(experiment.splits["train"].features)

@@ -14,6 +14,7 @@ from conftest import PAIR_HEADER, ConfigWriter, pair_rows, save_tiny_model, writ
 from ftcli import evaluate, inspect_batch, load_config, train
 from ftcli.console import Console
 from ftcli.errors import ConfigError, DataError, ModelError, RunError, TrainingStoppedError
+from ftcli.learner import Learner
 from ftcli.workflows.train import dry_run
 
 QUIET = Console(quiet=True)
@@ -210,15 +211,22 @@ def test_a_dry_run_writes_nothing(config: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_a_process_computes_deterministically_only_while_a_config_says_so(
-    config: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_a_run_is_deterministic_if_its_config_says_so_and_leaves_the_switch_as_it_was(
+    config: Path, monkeypatch: pytest.MonkeyPatch, deterministic: bool
 ) -> None:
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    dry_run(config, ["training.deterministic=true"], console=QUIET)
-    assert torch.are_deterministic_algorithms_enabled()
+    seen = set()
+    update = Learner.update
+    monkeypatch.setattr(
+        Learner,
+        "update",
+        lambda *args, **how: (seen.add(torch.are_deterministic_algorithms_enabled()), update(*args, **how))[1],
+    )
 
-    dry_run(config, console=QUIET)
+    train(config, [f"training.deterministic={str(deterministic).lower()}"], console=QUIET)
 
+    assert seen == {deterministic}
     assert not torch.are_deterministic_algorithms_enabled()
 
 
