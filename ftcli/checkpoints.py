@@ -245,6 +245,7 @@ def config_of(saved: SavedModel, overrides: Iterable[str], keys: tuple[str, ...]
     overrides: laid over it. keys: the beginnings of those that may be overridden. Raises ConfigError for others.
     """
     overrides = list(overrides)
+    config = load_config(saved.config, overrides)
     for override in overrides:
         key = override.partition("=")[0]
         if key.startswith("model"):
@@ -254,7 +255,6 @@ def config_of(saved: SavedModel, overrides: Iterable[str], keys: tuple[str, ...]
                 f"{override}: changes nothing here, where labels and weights are the run's; what can be set is "
                 f"{', '.join(keys)}"
             )
-    config = load_config(saved.config, overrides)
     model = config.model.model_copy(update={"name_or_path": str(saved.path.absolute()), "revision": None})
     num_texts = len(load_config(saved.config).build_task().text_columns)
     if len(config.build_task().text_columns) != num_texts:

@@ -152,7 +152,11 @@ def _hint(value: Any, key: JsonSchema) -> str:
             return f"; write [{value}]"
     elif isinstance(value, float) and "integer" in kinds and "number" not in kinds and value.is_integer():
         return f"; write {int(value)}"
-    elif isinstance(value, int | float) and "string" in kinds and not any("enum" in option for option in options):
+    elif (
+        isinstance(value, int | float)
+        and "string" in kinds
+        and not any(option.keys() & {"enum", "const"} for option in options)
+    ):
         return "; put it in quotes"
     return ""
 

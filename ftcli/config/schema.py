@@ -212,7 +212,7 @@ class EvaluationSection(Section):
     )
     tokens_per_batch: Literal["auto"] | Positive = setting(
         "auto",
-        help="Most tokens in one forward pass, padding included; auto: by device",
+        help="Most tokens in one forward pass, padding included, which may move last digits; auto: by device",
         changes_result=False,
     )
     metrics: Annotated[tuple[str, ...], A_LIST] | None = setting(

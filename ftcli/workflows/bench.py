@@ -166,7 +166,7 @@ def _table(record: Mapping[str, Any]) -> Table:
     rate = median(one["matrix_rate"] for one in measured)
     title = (
         f"{measured[0]['model']}; {record['date']}; {record['machine']}; {versions}\n{measured[0]['execution']}; "
-        f"matrix products {rate / 1e9:,.0f} GFLOP/s; medians of {record['num_rounds']} rounds"
+        f"matrix products {rate / 1e9:,.0f} GFLOP/s; medians of {record['num_rounds']} rounds, ratios within each"
     )
     table = Table(title=title, title_justify="left")
     for number, name in enumerate(_HEADER):

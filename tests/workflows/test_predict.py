@@ -222,6 +222,11 @@ def test_an_empty_table_is_an_error(text_run: Path, tmp_path: Path) -> None:
         run_predict(text_run, tmp_path / "rows.csv", tmp_path / "out.csv")
 
 
+def test_a_misspelled_key_is_told_from_one_that_changes_nothing(text_run: Path, tmp_path: Path, one_row: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean tokens_per_batch"):
+        predict(text_run, one_row, ["evaluation.token_per_batch=5"], output=tmp_path / "out.csv", console=QUIET)
+
+
 def test_what_changes_nothing_in_a_prediction_is_refused(text_run: Path, tmp_path: Path, one_row: Path) -> None:
     with pytest.raises(ConfigError, match=r"training\.epochs=1: changes nothing here"):
         run_predict(text_run, one_row, tmp_path / "out.jsonl", "training.epochs=1")
