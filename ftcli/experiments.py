@@ -227,6 +227,12 @@ def _checkpoint_gradients(model: Any, name: str) -> None:
     model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
 
 
+def without_scores(config: Config) -> Config:
+    """Return the config of somebody who computes no score, and so needs no metric."""
+    evaluation = config.evaluation.model_copy(update={"metrics": (), "best_metric": None})
+    return config.model_copy(update={"evaluation": evaluation})
+
+
 def named_split(data: DataSection, name: str | None, default: str) -> str:
     """Return the split that a person names: by its own name, or by its role (train, validation, test)."""
     own = (data.train_split, data.validation_split, data.test_split)

@@ -33,10 +33,10 @@ _FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")
 # What a CPU needs to multiply bf16 natively, by the names of torch.cpu.get_capabilities().
 _BF16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16")
 # Tokens in one forward pass of an evaluation. On two cores with AMX, for SST-2, 2,048 took 1.07 times as long and 1,024
-# 1.17 times; 4,096 took as long, and 50 MiB more.
+# 1.17 times; 4,096 took as long, and 40 MiB more.
 _EVALUATION_TOKENS = {"cpu": 3072}
-# On an H100, for MRPC and an encoder of BERT-base's size, 16,384 and 65,536 took 1.03 and 1.07 times as long, with room
-# for them in evaluation.batch_size.
+# On an H100, for MRPC and an encoder of BERT-base's size, 16,384 and 65,536 took 1.03 and 1.07 times as long; whether
+# evaluation.batch_size bounded the larger passes was not recorded.
 _EVALUATION_TOKENS_OF_OTHERS = 32768
 # Lengths are rounded up to this in bf16 and fp16. A CPU's kernels are compiled for each shape and kept: for lengths of
 # 19 to 103 in updates of 8 they took half a gigabyte, and 1.06 times as long. A GPU's tensor cores like multiples of 8,

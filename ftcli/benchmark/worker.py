@@ -43,17 +43,14 @@ def _serve(config: Config, name: str, folder: Path, answer: Any) -> None:
     started = psutil.Process().create_time()
     from ftcli.benchmark.contenders import CONTENDERS
     from ftcli.benchmark.measuring import encoder_parameters, matrix_rate
-    from ftcli.experiments import prepare_experiment
+    from ftcli.experiments import prepare_experiment, without_scores
 
     Console(quiet=True).calm_libraries()
     train, validation = config.data.train_split, config.data.validation_split
     never_evaluates = config.evaluation.every == "never"
     if never_evaluates:
         validation = train
-    # No score is computed, so no metric is needed.
-    evaluation = config.evaluation.model_copy(update={"metrics": (), "best_metric": None})
-    config = config.model_copy(update={"evaluation": evaluation})
-    experiment = prepare_experiment(config, [train, validation])
+    experiment = prepare_experiment(without_scores(config), [train, validation])
     device = experiment.execution.device
     contender = CONTENDERS[name](experiment, folder)
     features = experiment.splits[train].features

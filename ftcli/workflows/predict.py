@@ -24,7 +24,7 @@ from ftcli.data.outputs import Output, RowDoesNotFitError, RowWriter, SetAside
 from ftcli.data.preparation import encode_texts
 from ftcli.errors import ConfigError, DataError, LaunchError, TrainingStoppedError
 from ftcli.evaluation import Evaluator
-from ftcli.experiments import Experiment, prepare_experiment
+from ftcli.experiments import Experiment, prepare_experiment, without_scores
 from ftcli.hardware import choose_execution, start
 from ftcli.launching import check_devices, check_launch
 from ftcli.processes import Processes
@@ -117,12 +117,10 @@ def find_all(
 ) -> tuple[SavedModel, Config, Input, Output]:
     """Find checkpoint, config, input and output, or raise the error that tells which is wrong."""
     saved = find_saved_model(Path(checkpoint))
-    config = config_of(saved, overrides, PREDICTED_KEYS)
-    # No score is computed, so no metric is needed.
-    evaluation = config.evaluation.model_copy(update={"metrics": (), "best_metric": None})
+    config = without_scores(config_of(saved, overrides, PREDICTED_KEYS))
     rows_from = Input.find(str(source), input_format)
     rows_to = Output.find(None if output is None else str(output), rows_from.path, top_k)
-    return saved, config.model_copy(update={"evaluation": evaluation}), rows_from, rows_to
+    return saved, config, rows_from, rows_to
 
 
 def check_predict(checkpoint: str | Path, overrides: Iterable[str], num_processes: int) -> None:
