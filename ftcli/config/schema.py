@@ -208,7 +208,7 @@ class EvaluationSection(Section):
         trainer=("eval_strategy", "evaluation_strategy", "eval_steps"),
     )
     batch_size: Positive = setting(
-        256, help="Most examples in one forward pass", changes_result=False, trainer=("per_device_eval_batch_size",)
+        1024, help="Most examples in one forward pass", changes_result=False, trainer=("per_device_eval_batch_size",)
     )
     tokens_per_batch: Literal["auto"] | Positive = setting(
         "auto",

@@ -43,8 +43,8 @@ PREDICTED_KEYS = (
     "training.device",
     "training.precision",
 )
-# Rows of like lengths share a batch, among this many batches; more would only cost memory.
-_BATCHES_A_WINDOW = 16
+# Rows of like lengths share a batch, among so many batches, or rows if that is fewer; more would wait for each other.
+_BATCHES_A_WINDOW, _ROWS_A_WINDOW = 16, 4096
 
 
 def predict(
@@ -149,7 +149,8 @@ class _Stream:
     def run(self, progress: Progress) -> None:
         """Read, predict and write, window by window."""
         config = self.experiment.config
-        size = _BATCHES_A_WINDOW * config.evaluation.batch_size * self.experiment.processes.world_size
+        size = min(_BATCHES_A_WINDOW * config.evaluation.batch_size, _ROWS_A_WINDOW)
+        size *= self.experiment.processes.world_size
         rows = self.rows_from.rows(
             self.experiment.task.text_columns,
             quoting=config.data.quoting,

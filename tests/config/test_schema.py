@@ -48,7 +48,7 @@ CONTRACT: dict[str, Any] = {
     "scheduler.warmup_steps": 0,
     "scheduler.options": {},
     "evaluation.every": "epoch",
-    "evaluation.batch_size": 256,
+    "evaluation.batch_size": 1024,
     "evaluation.metrics": None,
     "evaluation.best_metric": None,
     "evaluation.early_stopping_patience": None,

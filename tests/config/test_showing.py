@@ -116,7 +116,7 @@ def test_one_key_is_explained_with_all_that_is_known() -> None:
         "evaluation.batch_size",
         "  Most examples in one forward pass",
         "  takes    a whole number from 1 to 2147483647",
-        "  default  256",
+        "  default  1024",
         "  changes nothing in the result of a run",
         "  called per_device_eval_batch_size by transformers' TrainingArguments and scripts",
     ]

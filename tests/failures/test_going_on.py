@@ -215,7 +215,7 @@ def test_another_size_of_evaluation_batches_is_told(zygote: Zygote, run: Path) -
     ended = zygote.train(run, "evaluation.batch_size=3", resume="auto")
 
     assert ended.code == 0
-    assert "evaluation.batch_size: 256 before, 3 now; scores may differ in their last digits" in ended.printed
+    assert "evaluation.batch_size: 1024 before, 3 now; scores may differ in their last digits" in ended.printed
 
 
 def test_resume_alone_names_the_run_too(zygote: Zygote, run: Path) -> None:

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from conftest import PAIR_HEADER, pair_rows, run_ftcli, save_tiny_model, write_t
 
 from ftcli.config.yaml import dump
 from ftcli.console import Console
+from ftcli.data.inputs import windows
 from ftcli.errors import ConfigError, DataError, TrainingStoppedError
 from ftcli.workflows import evaluate, predict, train
 
@@ -289,6 +290,25 @@ def test_rows_come_out_before_the_input_ends(text_run: Path) -> None:
 
     assert early == [f"cat {number}" for number in range(64)]
     assert [json.loads(line)["review"] for line in rest.splitlines()] == ["the end"]
+
+
+def test_rows_wait_for_no_more_than_a_window_of_rows(text_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many texts a batch may hold: with 4, a window of 16 batches would be 64 rows."""
+    module = sys.modules["ftcli.workflows.predict"]
+    sizes = []
+
+    def cut(rows: Iterable[Any], size: int) -> Iterator[list[Any]]:
+        sizes.append(size)
+        return windows(rows, size)
+
+    monkeypatch.setattr(module, "windows", cut)
+    for limit in (64, 10):
+        monkeypatch.setattr(module, "_ROWS_A_WINDOW", limit)
+        source = write_table(text_run.parent / "few.csv", ("review", "id"), [("a cat", number) for number in range(25)])
+        got = run_predict(text_run, source, text_run.parent / f"few-{limit}.jsonl")
+        assert [row["id"] for row in got] == [str(number) for number in range(25)]
+
+    assert sizes == [64, 10]
 
 
 def test_a_reader_that_has_enough_is_no_error(text_run: Path, tmp_path: Path) -> None:
