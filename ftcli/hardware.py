@@ -35,8 +35,8 @@ _BF16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16")
 # Tokens in one forward pass of an evaluation. On two cores with AMX, for SST-2, 2,048 took 1.07 times as long and 1,024
 # 1.17 times; 4,096 took as long, and 40 MiB more.
 _EVALUATION_TOKENS = {"cpu": 3072}
-# On an H100, for an encoder of BERT-base's size, 16,384 and 65,536 took 1.03 and 1.09 times as long for MRPC, 1.01 and
-# 1.26 times for SST-2, in batches of 1,024 or 4,096 texts; no more than 256 texts in a batch took 2.7 times for SST-2.
+# On an H100, for an encoder of BERT-base's size, half of it took 1.03 times as long for MRPC and 1.01 for 8,000 rows of
+# SST-2, twice as much 1.09 and 1.26. At most 256 texts a pass, not 1,024, took 2.7 times as long for SST-2, 4,096 0.96.
 _EVALUATION_TOKENS_OF_OTHERS = 32768
 # Lengths are rounded up to this in bf16 and fp16. A CPU's kernels are compiled for each shape and kept: for lengths of
 # 19 to 103 in updates of 8 they took half a gigabyte, and 1.06 times as long. A GPU's tensor cores like multiples of 8,

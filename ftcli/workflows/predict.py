@@ -43,7 +43,8 @@ PREDICTED_KEYS = (
     "training.device",
     "training.precision",
 )
-# Rows of like lengths share a batch, among so many batches, or rows if that is fewer; more would wait for each other.
+# Rows of like lengths share a batch, among so many batches of each process, but so many rows at most, as the first ones
+# wait for the last, and long texts fill a batch by their tokens before it has its number.
 _BATCHES_A_WINDOW, _ROWS_A_WINDOW = 16, 4096
 
 
@@ -149,7 +150,8 @@ class _Stream:
     def run(self, progress: Progress) -> None:
         """Read, predict and write, window by window."""
         config = self.experiment.config
-        size = min(_BATCHES_A_WINDOW * config.evaluation.batch_size, _ROWS_A_WINDOW)
+        batch_size = config.evaluation.batch_size
+        size = max(batch_size, min(_BATCHES_A_WINDOW * batch_size, _ROWS_A_WINDOW))
         size *= self.experiment.processes.world_size
         rows = self.rows_from.rows(
             self.experiment.task.text_columns,

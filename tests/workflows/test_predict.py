@@ -292,23 +292,22 @@ def test_rows_come_out_before_the_input_ends(text_run: Path) -> None:
     assert [json.loads(line)["review"] for line in rest.splitlines()] == ["the end"]
 
 
-def test_rows_wait_for_no_more_than_a_window_of_rows(text_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many texts a batch may hold: with 4, a window of 16 batches would be 64 rows."""
-    module = sys.modules["ftcli.workflows.predict"]
+@pytest.mark.parametrize(("batch_size", "expected"), [(4, 64), (1024, 4096), (5000, 5000)])
+def test_a_window_is_a_few_batches_and_no_more_rows_than_should_wait(
+    text_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int, expected: int
+) -> None:
+    source = write_table(tmp_path / "rows.csv", ("review", "id"), [("a cat", number) for number in range(5)])
     sizes = []
 
     def cut(rows: Iterable[Any], size: int) -> Iterator[list[Any]]:
         sizes.append(size)
         return windows(rows, size)
 
-    monkeypatch.setattr(module, "windows", cut)
-    for limit in (64, 10):
-        monkeypatch.setattr(module, "_ROWS_A_WINDOW", limit)
-        source = write_table(text_run.parent / "few.csv", ("review", "id"), [("a cat", number) for number in range(25)])
-        got = run_predict(text_run, source, text_run.parent / f"few-{limit}.jsonl")
-        assert [row["id"] for row in got] == [str(number) for number in range(25)]
+    monkeypatch.setattr(sys.modules["ftcli.workflows.predict"], "windows", cut)
 
-    assert sizes == [64, 10]
+    run_predict(text_run, source, tmp_path / "out.jsonl", f"evaluation.batch_size={batch_size}")
+
+    assert sizes == [expected]
 
 
 def test_a_reader_that_has_enough_is_no_error(text_run: Path, tmp_path: Path) -> None:
