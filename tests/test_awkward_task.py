@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("awkward")
 
 
-@pytest.fixture(scope="module", params=[2, 3])
+@pytest.fixture(scope="module", params=[pytest.param(2, marks=pytest.mark.slow), 3])
 def several(
     request: pytest.FixtureRequest, folder: Path, still_model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
