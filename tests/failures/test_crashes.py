@@ -80,7 +80,7 @@ def resumed_run(zygote: Zygote, run: Path, settings: list[str]) -> Ended:
     return ended
 
 
-@pytest.mark.parametrize("every", [60, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [20, pytest.param(1, marks=pytest.mark.slow)])
 def test_02_every_operation_of_a_resumed_run_may_be_its_last(
     zygote: Zygote, tmp_path: Path, undisturbed: Any, every: int
 ) -> None:
